@@ -1,0 +1,41 @@
+# From a bare clone with Python 3.10 or newer, each target first sets up .venv by itself.
+.PHONY: help figures test docs export readme run clean
+.DEFAULT_GOAL := help
+
+# Nets this small train several times faster on one thread than on many.
+export OMP_NUM_THREADS := 1
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+figures: .venv/stamp ## train the models of Figures 4, 5 and 6 and draw them in figures/
+	.venv/bin/mae_figures --out figures
+
+test: .venv/stamp ## run every check: notebooks, library, wheel, docs
+	.venv/bin/python tools/check.py
+
+docs: .venv/stamp ## render the notebooks in _docs/ (no Quarto needed)
+	.venv/bin/python tools/docs.py
+
+export: .venv/stamp ## write mae_nb/ and README.md from the notebooks, and clean them
+	.venv/bin/python tools/export.py
+
+readme: .venv/stamp ## write README.md from nbs/index.ipynb
+	.venv/bin/python tools/readme.py
+
+run: .venv/stamp ## run notebooks in place and store their outputs: make run NB=nbs/00_core.ipynb [SLOW=1]
+	.venv/bin/python tools/run_nbs.py $(if $(SLOW),--slow) $(or $(NB),nbs/*.ipynb)
+
+clean: ## remove what the other targets made
+	rm -rf .venv figures _docs _proc build dist *.egg-info
+
+# The first Python that is new enough; `make PYTHON=/path/to/python` overrules.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
+
+# The stamp comes last, so an installation cut short is taken up again by the next call.
+.venv/stamp: settings.ini setup.py constraints.txt
+	@test -n "$(PYTHON)" || { echo "mae_nb needs Python 3.10 or newer, and there is none on the PATH." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@

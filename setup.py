@@ -1,0 +1,35 @@
+"Packaging, read from settings.ini: `pyproject.toml`, which nbdev writes, calls every field below dynamic."
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+root = Path(__file__).parent
+config = ConfigParser(delimiters=["="])
+config.read(root/"settings.ini", encoding="utf-8")
+cfg = config["DEFAULT"]
+name = cfg["lib_name"]
+python_versions = [f"Programming Language :: Python :: 3.{minor}" for minor in range(int(cfg["min_python"].split(".")[1]), 14)]
+
+setup(
+    name=name,
+    version=cfg["version"],
+    description=cfg["description"],
+    long_description=(root/"README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    keywords=cfg["keywords"].split(),
+    license="Apache-2.0",
+    author=cfg["author"],
+    author_email=cfg["author_email"],
+    url=cfg["git_url"],
+    project_urls={"Documentation": cfg["doc_host"] + cfg["doc_baseurl"] + "/"},
+    classifiers=["Development Status :: 3 - Alpha", "Intended Audience :: Science/Research",
+                 "Natural Language :: English", *python_versions],
+    packages=find_packages(include=[name, f"{name}.*"]),
+    python_requires=f">={cfg['min_python']}",
+    install_requires=cfg["requirements"].split(),
+    extras_require={"dev": cfg["dev_requirements"].split()},
+    # The second entry lets other nbdev projects link to these docs.
+    entry_points={"console_scripts": cfg["console_scripts"].split(), "nbdev": [f"{name}={name}._modidx:d"]},
+    zip_safe=False,
+)

@@ -1,0 +1,176 @@
+"""Every check of `make test`, one after the other; `tools/check.py NAME...` runs only those named.
+
+A check prints what is wrong and returns how many of its tests passed and how many failed.
+"""
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import traceback
+from collections import Counter
+from fnmatch import fnmatch
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+os.environ["OMP_NUM_THREADS"] = "1"  # tiny nets want one thread
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT/"nbs").glob("*.ipynb"))
+REQUIRED = {"torch", "numpy", "matplotlib", "fastcore"}
+Tally = tuple[int, int]
+
+
+def run(*command, cwd: Path = ROOT, **env) -> str:
+    "The command's output; a command that fails prints it, and raises."
+    done = subprocess.run(command, cwd=cwd, env=os.environ | env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode: print(done.stdout)
+    done.check_returncode()
+    return done.stdout
+
+
+def python(*args, **kwargs) -> str: return run(sys.executable, *args, **kwargs)
+
+
+def files() -> list[Path]:
+    "The project's files: those that git has or would take; without git, those that .gitignore does not name."
+    if (ROOT/".git").exists():
+        listed = run("git", "ls-files", "-co", "--exclude-standard").splitlines()
+        return [path for path in map(Path, listed) if (ROOT/path).is_file()]
+    made = [line.rstrip("/") for line in (ROOT/".gitignore").read_text().splitlines()]
+    paths = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
+    return [path for path in paths if not any(fnmatch(part, pattern) for part in path.parts for pattern in made)]
+
+
+def tally(*passed: bool) -> Tally:
+    "How many are true, and how many are not."
+    return sum(passed), len(passed) - sum(passed)
+
+
+def in_step() -> Tally:
+    "mae_nb/ and README.md are what the notebooks make, and the notebooks are clean"
+    with TemporaryDirectory() as folder:
+        copy, before = Path(folder), {path: (ROOT/path).read_bytes() for path in files()}
+        for path in before:
+            (copy/path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT/path, copy/path, follow_symlinks=False)
+            if path.parent.name == "mae_nb" and path.name != "__init__.py": (copy/path).unlink()
+        python("-B", "tools/export.py", cwd=copy)
+        after = {path.relative_to(copy): path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    for path in sorted(before.keys() - after.keys()): print(f"{path}: no notebook makes it; delete it")
+    changed = [path for path in sorted(after) if before.get(path) != after[path]]
+    for path in changed: print(f"{path}: differs from what the notebooks make; run `make export`")
+    return tally(before.keys() == after.keys() and not changed)
+
+
+def modules() -> Tally:
+    "no two notebooks export to the same module"
+    names = Counter(name for nb in NOTEBOOKS for name in re.findall(r'"#\| *default_exp (\S+?)(?:\\n)?"', nb.read_text("utf-8")))
+    for name in (twice := [name for name, n in names.items() if n > 1]): print(f"{name} is the default_exp of more than one notebook")
+    return tally(not twice)
+
+
+def portable() -> Tally:
+    "no file names a place on one machine or a package registry's host, and no notebook is over 2 MB"
+    place = re.compile(rb"(?<![\w+/.-])/(root|work|tmp|home)/|(pypi|pythonhosted|npmjs)\.org|download\.pytorch")
+    found = [(path, m[0].decode()) for path in files() if (m := place.search((ROOT/path).read_bytes()))]
+    for path, what in found: print(f"{path} contains {what}")
+    large = [nb.name for nb in NOTEBOOKS if nb.stat().st_size > 2**21]
+    for name in large: print(f"{name} is over 2 MB")
+    return tally(not found, not large)
+
+
+def outputs() -> Tally:
+    "the stored outputs come from the code that stands above them"
+    from execnb.nbio import read_nb
+    from run_nbs import digests
+    old = [nb.name for nb in NOTEBOOKS if (notebook := read_nb(nb)).metadata.get("ran") != digests(notebook)]
+    for name in old: print(f"{name} was changed since it ran: `make run NB=nbs/{name}`, with SLOW=1 where a slow cell changed")
+    return tally(not old)
+
+
+def ruff() -> Tally:
+    "ruff, on library, notebooks, tests and tools"
+    python("-m", "ruff", "check", ".")
+    return 1, 0
+
+
+def mypy() -> Tally:
+    "mypy, on the library"
+    python("-m", "mypy")
+    return 1, 0
+
+
+def test_notebook(path: Path) -> tuple[Path, bool, float]:
+    "What `nbdev_test` does for one notebook: run it, without its slow cells, and show the traceback where it fails."
+    from nbdev.config import get_config
+    from nbdev.test import test_nb
+    return path, *test_nb(path, skip_flags=get_config().tst_flags.split(), basepath=ROOT)
+
+
+def notebooks() -> Tally:
+    "nbdev_test: every notebook runs, and its asserts hold"
+    results = []
+    with get_context("spawn").Pool(2, maxtasksperchild=1) as pool:
+        for path, passed, seconds in pool.imap_unordered(test_notebook, reversed(NOTEBOOKS)):  # the last chapters train longest
+            print(f"{path.name}: {'passed' if passed else 'FAILED'} in {seconds:.0f} s", flush=True)
+            results.append(passed)
+    return tally(*results)
+
+
+def pytest() -> Tally:
+    "pytest, on what the notebooks cannot test"
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q"], cwd=ROOT, text=True, stdout=subprocess.PIPE)
+    counts = {what: int(n) for n, what in re.findall(r"(\d+) (passed|failed|error)", done.stdout.splitlines()[-1])}
+    if done.returncode: print(done.stdout)
+    return counts.pop("passed", 0), max(sum(counts.values()), int(done.returncode != 0))
+
+
+def docs() -> Tally:
+    "the docs build, with no broken reference"
+    python("tools/docs.py")
+    return 1, 0
+
+
+def wheel() -> Tally:
+    "the wheel brings what it needs and no more, and works from an empty directory with fastcore 1 and 2"
+    with TemporaryDirectory() as folder:
+        dist, venv, empty = (Path(folder)/name for name in ("dist", "venv", "empty"))
+        empty.mkdir()
+        python("-m", "build", "--outdir", dist)
+        python("-m", "venv", venv)
+        user, path = venv/"bin"/"python", f"{venv/'bin'}{os.pathsep}{os.environ['PATH']}"
+        def install(*what): run(user, "-m", "pip", "install", "-q", "--no-compile", *what)
+        def smoke(): print(run(user, "-I", ROOT/"tests"/"wheel_smoke.py", cwd=empty, PATH=path), end="")
+        install("-c", ROOT/"constraints.txt", *dist.glob("*.whl"))
+        listed = run(user, "-c", "from importlib.metadata import requires; print(*requires('mae_nb'), sep='\\n')").splitlines()
+        brought = {re.match(r"[\w-]+", line)[0] for line in listed if "extra ==" not in line}
+        if brought != REQUIRED: print(f"the wheel requires {brought}, not {REQUIRED}")
+        smoke()
+        install("--upgrade", "fastcore>=2")
+        smoke()
+    return tally(brought == REQUIRED, True, True)
+
+
+CHECKS = [in_step, modules, portable, outputs, ruff, mypy, notebooks, pytest, docs, wheel]
+
+
+def main(names: list[str]) -> int:
+    "Run the checks, and print the sum of their tallies last."
+    passed = failed = 0
+    for check in CHECKS:
+        if names and check.__name__ not in names: continue
+        print(f"\n{check.__name__}: {check.__doc__}", flush=True)
+        start = time.perf_counter()
+        try: good, bad = check()
+        except Exception as error:
+            if not isinstance(error, subprocess.CalledProcessError): traceback.print_exc()  # what that one printed is shown
+            good, bad = 0, 1
+        print(f"{good} passed, {bad} failed in {time.perf_counter() - start:.0f} s", flush=True)
+        passed, failed = passed + good, failed + bad
+    print(f"\n{passed} passed, {failed} failed")
+    return failed
+
+
+if __name__ == "__main__": sys.exit(bool(main(sys.argv[1:])))

@@ -1,0 +1,145 @@
+"""Render the notebooks in _docs/ with pip packages alone: what `nbdev_docs` does for the published site, without Quarto.
+
+nbdev prepares each notebook (`show_doc`, directives, links), `Page` says Quarto's Markdown as MyST does, and Sphinx renders that.
+"""
+import os
+import re
+import shutil
+import sys
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import yaml
+from execnb.nbio import mk_cell, read_nb, write_nb
+from nbdev.config import get_config
+from nbdev.serve import proc_nbs
+
+# nbdev runs every cell that imports something: one that does other work besides would do it in each build.
+os.environ["PYTHONWARNINGS"] = "error:Found cells containing imports and other code"
+
+CFG = get_config()
+SITE = f"{CFG.doc_host}{CFG.doc_baseurl}/"
+TAGS = {("echo", "false"): "remove-input", ("output", "false"): "remove-output", ("code-fold", "true"): "hide-input"}
+
+
+def page_name(notebook: str) -> str:
+    "The name that nbdev gives to a notebook's page: without the chapter's number."
+    return re.sub(r"^\d+\w?_", "", Path(notebook).stem)
+
+
+def pandoc_slug(title: str) -> str:
+    "The id that Pandoc, and so Quarto and nbdev's links, give to a heading."
+    return re.sub(r"\s+", "-", re.sub(r"^[^a-z]+|[^\w\s.-]", "", title.lower()).strip())
+
+
+def callout(m: re.Match) -> str:
+    "The opening of a Quarto callout, with its title as an attribute or as a heading, as that of a MyST admonition."
+    fence, kind, attributes, heading = m.groups()
+    title = re.search(r'title="(.*?)"', attributes)
+    return f"{fence}{{admonition}} {title[1] if title else heading or kind.capitalize()}\n:class: {kind}\n\n"
+
+
+class Page:
+    "One notebook that nbdev prepared for Quarto, turned into one for MyST-NB."
+    def __init__(self, path: Path):
+        self.name, self.nb = page_name(path.name), read_nb(path)
+        source = "\n".join(cell.source for cell in self.nb.cells)
+        self.equations = set(re.findall(r"\$\$\s*\{#(eq-[\w-]+)\}", source))
+        self.figures = dict(zip(re.findall(r"(?:#\| *label: *|\)\{#)(fig-[\w-]+)", source), count(1)))
+
+    def write(self, folder: Path) -> None:
+        "Write the adapted notebook, which opens with the title and subtitle that nbdev moved to its front matter."
+        front, *cells = self.nb.cells
+        front = yaml.safe_load(front.source.strip().strip("-"))
+        title = mk_cell(f"# {front['title']}\n\n*{self.markdown(front.get('description', ''))}*", "markdown")
+        self.nb.cells = [title] + [new for cell in cells for new in self.adapt(cell)]
+        self.nb.metadata["language_info"] = {"name": "python"}  # for the highlighting
+        write_nb(self.nb, folder/f"{self.name}.ipynb")
+
+    def adapt(self, cell) -> list:
+        "The cells that show this one."
+        if cell.cell_type != "code": return [mk_cell(self.markdown(cell.source), "markdown")]
+        options = {key: value.strip("\"'") for key, value in re.findall(r"^#\| *([\w-]+): *(.*?) *$", cell.source, flags=re.M)}
+        if options.get("include") == "false": return []
+        if options.get("output") == "asis":  # show_doc: as text, so that its headings stand in the page's contents
+            texts = ["".join(o.data["text/markdown"]) for o in cell.outputs if "text/markdown" in o.get("data", {})]
+            return [mk_cell(self.markdown(text.removeprefix("---\n")), "markdown") for text in texts]
+        cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M)
+        cell.metadata = {"tags": [tag for option, tag in TAGS.items() if option in options.items()]}
+        if "fig-cap" in options: cell.metadata["mystnb"] = {"figure": self.caption(options)}
+        return [cell]
+
+    def caption(self, options: dict[str, str]) -> dict[str, str]:
+        "MyST-NB's description of a figure."
+        text, label = self.markdown(options["fig-cap"]), options.get("label")
+        return {"caption": f"Figure {self.figures[label]}: {text}", "name": self.label(label)} if label else {"caption": text}
+
+    def label(self, label: str) -> str:
+        "Labels belong to their page, as in Quarto: two pages may use the same one."
+        return f"{self.name}-{label}"
+
+    def reference(self, m: re.Match) -> str:
+        "`@eq-name` and `@fig-name`, numbered on each page from 1; in the form `[-@eq-name]` the number alone."
+        bare, label = m[1], m[2]
+        if label in self.equations: return ("" if bare else "Equation ") + f"{{eq}}`{self.label(label)}`"
+        if label in self.figures: return f"[{'' if bare else 'Figure '}{self.figures[label]}](#{self.label(label)})"
+        raise ValueError(f"{self.name}: @{label} is not on this page")
+
+    def equation(self, m: re.Match) -> str:
+        "A labelled equation, which in MyST is a paragraph of its own."
+        return f"\n{m[1]} ({self.label(m[2])})\n"
+
+    def image(self, m: re.Match) -> str:
+        "A captioned image that has a label."
+        caption, file, label = m.groups()
+        return f":::{{figure}} {file}\n:name: {self.label(label)}\n\nFigure {self.figures[label]}: {caption}\n:::"
+
+    def markdown(self, md: str) -> str:
+        "Quarto's Markdown as MyST's."
+        md = re.sub(r"^!\[(.*?)\]\((\S+)\)\{#(fig-[\w-]+).*?\}$", self.image, md, flags=re.M)
+        md = re.sub(r"(?<![\w`])\[?(-?)@((?:eq|fig|sec|tbl)-[\w-]+)\]?", self.reference, md)
+        md = re.sub(r"^( *\$\$(?:(?!\$\$).)+\$\$)\s*\{#(eq-[\w-]+)\}", self.equation, md, flags=re.M | re.S)
+        md = re.sub(r"^(:{3,}) *\{\.callout-(\w+)(.*)\}\n+(?:#+ (.*)\n+)?", callout, md, flags=re.M)
+        md = re.sub(r"\[source\]\((\S+)\)\{(.*?)\}", r'<a href="\1" \2>source</a>', md)  # show_doc's
+        md = re.sub(re.escape(SITE) + r"(\w+)\.html", r"\1.ipynb", md)  # nbdev's links to what a page documents
+        if unknown := re.search(r"\{#[\w-]+.*?\}", md): raise ValueError(f"{self.name}: nothing here reads {unknown[0]}")
+        md = re.sub(r"\]\((\w+\.ipynb)#((?:eq|fig)-)", lambda m: f"](#{page_name(m[1])}-{m[2]}", md)
+        return re.sub(r"\]\((\w+\.ipynb)", lambda m: f"]({page_name(m[1])}.ipynb", md)
+
+
+def prepare(folder: Path) -> None:
+    "Write Sphinx's sources into `folder`: a page for each notebook, the first with the contents, and whatever they show."
+    prepared = proc_nbs(n_workers=2, force=True)
+    shutil.copytree(prepared, folder, ignore=shutil.ignore_patterns("*.ipynb"), dirs_exist_ok=True)
+    pages = [Page(path) for path in sorted(prepared.glob("*.ipynb"))]
+    for page in pages: page.write(folder)
+    index = read_nb(folder/"index.ipynb")
+    chapters = "\n".join(page.name for page in pages if page.name != "index")
+    index.cells.append(mk_cell(f"```{{toctree}}\n:hidden:\n\n{chapters}\n```", "markdown"))
+    write_nb(index, folder/"index.ipynb")
+
+
+def render(source: Path, out: Path) -> int:
+    "Sphinx's exit status; any warning, a broken link or reference for one, is a failure."
+    from sphinx.application import Sphinx
+    app = Sphinx(source, None, out, source/".doctrees", "html", status=None, warningiserror=True, confoverrides=dict(
+        project=CFG.title, author=CFG.author, copyright=CFG.copyright, version=CFG.version, html_title=CFG.title, html_theme="furo",
+        extensions=["myst_nb", "sphinx.ext.mathjax", "sphinx-mathjax-offline"],
+        myst_enable_extensions=["amsmath", "attrs_inline", "colon_fence", "dollarmath"],
+        myst_heading_anchors=4, myst_heading_slug_func="docs.pandoc_slug", myst_dmath_double_inline=True,
+        nb_execution_mode="off", nb_output_stderr="remove", nb_render_markdown_format="myst",
+        html_static_path=["styles.css"], html_css_files=["styles.css"], suppress_warnings=["myst.header", "myst.mathjax"]))
+    app.build()
+    return app.statuscode
+
+
+if __name__ == "__main__":
+    with TemporaryDirectory() as folder:
+        source, html = Path(folder)/"source", Path(folder)/"html"
+        prepare(source)
+        failed = render(source, html)
+        shutil.rmtree(CFG.doc_path, ignore_errors=True)
+        shutil.copytree(html, CFG.doc_path)
+    print(f"{CFG.doc_path.name}/index.html")
+    sys.exit(failed)

@@ -1,0 +1,42 @@
+"Write README.md from the notebook that opens the docs: what `nbdev_readme` does, without Quarto."
+import re
+
+from execnb.nbio import read_nb
+from nbdev.config import get_config
+from nbdev.process import extract_directives
+
+CFG = get_config()
+HEADER = "<!-- Made from nbs/index.ipynb by `make readme`: edit the notebook. -->"
+
+
+def fenced(text: str, language: str = "") -> str: return f"```{language}\n{text.rstrip()}\n```"
+
+
+def text_of(output) -> str:
+    "What an output says as text; pictures are linked from the notebook's Markdown instead."
+    if output.output_type == "stream": return "".join(output.text)
+    shown = output.get("data", {})
+    return "" if any(mime.startswith("image") for mime in shown) else "".join(shown.get("text/plain", ""))
+
+
+def links(md: str) -> str:
+    "Links to notebooks lead to the site; other files beside the notebook are found from here."
+    md = re.sub(r"\]\((?:\d+\w?_)?(\w+)\.ipynb", rf"]({CFG.doc_host}{CFG.doc_baseurl}/\1.html", md)
+    return re.sub(r"\]\((?!\w+:|#|/|\.\./)", "](nbs/", md).replace("](../", "](")
+
+
+def as_markdown(cell) -> str:
+    "The cell as GitHub shows it."
+    if cell.cell_type == "markdown": return links(cell.source)
+    directives = extract_directives(cell)
+    if cell.cell_type != "code" or "hide" in directives: return ""
+    code = "" if directives.get("echo:") == ["false"] else re.sub(r"^#\|.*\n", "", cell.source, flags=re.M)
+    return "\n\n".join([fenced(code, "python")] * bool(code) + [fenced(text) for text in map(text_of, cell.outputs) if text])
+
+
+def write_readme() -> None:
+    cells = [as_markdown(cell).strip() for cell in read_nb(CFG.nbs_path/CFG.readme_nb).cells]
+    (CFG.config_path/"README.md").write_text("\n\n".join([HEADER, *filter(None, cells)]) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__": write_readme()

@@ -1,0 +1,80 @@
+"Execute notebooks in place, so that every stored output is what that run produced."
+import argparse
+import os
+import sys
+import time
+from hashlib import sha256
+from multiprocessing import get_context
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # tiny nets want one thread
+os.environ["SOURCE_DATE_EPOCH"] = "0"  # no dates in figures: the same run stores the same bytes
+
+from execnb.nbio import read_nb, write_nb
+from execnb.shell import CaptureShell
+from fastcore.xtras import working_directory
+from nbdev.clean import nbdev_clean
+from nbdev.config import get_config
+from nbdev.doclinks import nbdev_export
+from nbdev.process import extract_directives
+
+
+def skipped(cell, slow: bool) -> bool:
+    "Is this a cell that does not run, and so keeps the outputs it has?"
+    if cell.cell_type != "code" or "nbdev_export(" in cell.source: return True
+    directives = extract_directives(cell, remove=False)
+    never = directives.get("eval:", [""])[0].lower() == "false"
+    return never or (not slow and bool(directives.keys() & get_config().tst_flags.split()))
+
+
+def digests(nb) -> dict[str, str]:
+    "The code that stored outputs should come from, in short: that of the slow cells, where there are any, and that of the others."
+    code = [cell for cell in nb.cells if not skipped(cell, slow=True)]
+    parts = {"live": [cell for cell in code if not skipped(cell, slow=False)], "slow": [cell for cell in code if skipped(cell, slow=False)]}
+    return {name: sha256("\0".join(cell.source for cell in cells).encode()).hexdigest()[:16] for name, cells in parts.items() if cells}
+
+
+def shell(path: Path) -> CaptureShell:
+    "A shell as `nbdev_test` makes it, in which the ids of SVG figures do not vary from run to run."
+    res = CaptureShell(path)
+    res.run("import matplotlib; matplotlib.rcParams['svg.hashsalt'] = 'mae_nb'; del matplotlib")
+    return res
+
+
+def run_nb(path: Path, slow: bool) -> tuple[Path, float, str]:
+    "Run the notebook and store its outputs; returns its path, the seconds it took and, where it failed, the traceback."
+    sys.path.insert(0, str(get_config().config_path))  # the library beside the notebooks, wherever they lie
+    start, nb, sh = time.perf_counter(), read_nb(path), shell(path)
+    for cell in nb.cells:
+        if not skipped(cell, slow): cell.outputs = []
+    try:
+        with working_directory(path.parent): sh.run_all(nb, exc_stop=True, preproc=lambda cell: skipped(cell, slow))
+    except Exception: return path, time.perf_counter() - start, sh.prettytb(fname=path)
+    for cell in nb.cells:  # progress bars and warnings go to stderr, and are no result
+        if cell.cell_type == "code": cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+    ran = digests(nb)
+    if "slow" in ran and not slow: ran["slow"] = nb.metadata.get("ran", {}).get("slow", "never")
+    nb.metadata["ran"] = ran  # for `make test` to see when the code has changed since
+    write_nb(nb, path)
+    nbdev_clean(fname=str(path))
+    return path, time.perf_counter() - start, ""
+
+
+def main(notebooks: list[Path], slow: bool) -> int:
+    "Export, then run each notebook in a process of its own; a notebook that fails is left as it was."
+    nbdev_export()
+    failed = 0
+    with get_context("spawn").Pool(2, maxtasksperchild=1) as pool:
+        jobs = [pool.apply_async(run_nb, (path.resolve(), slow)) for path in notebooks]
+        for path, seconds, error in (job.get() for job in jobs):
+            print(f"{'FAILED' if error else 'ran'} {path.name} in {seconds:.1f} s\n{error}", end="", flush=True)
+            failed += bool(error)
+    return failed
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("notebooks", nargs="+", type=Path)
+    parser.add_argument("--slow", action="store_true", help="run the cells marked `#| slow` too, instead of keeping their stored outputs")
+    args = parser.parse_args()
+    sys.exit(bool(main(args.notebooks, args.slow)))
