@@ -1,5 +1,6 @@
-"Write README.md from the notebook that opens the docs: what `nbdev_readme` does, without Quarto."
+"Write README.md from the notebook that opens the docs: what `nbdev_readme` does, without Quarto, and with Figure 5 as its notebook stores it."
 import re
+from base64 import b64decode
 
 from execnb.nbio import read_nb
 from nbdev.config import get_config
@@ -34,7 +35,15 @@ def as_markdown(cell) -> str:
     return "\n\n".join([fenced(code, "python")] * bool(code) + [fenced(text) for text in map(text_of, cell.outputs) if text])
 
 
+def picture(notebook: str, label: str) -> bytes:
+    "The picture that the cell with this label stores."
+    cell = next(c for c in read_nb(CFG.nbs_path/notebook).cells if f"#| label: {label}\n" in c.source)
+    return b64decode(next(o.data["image/png"] for o in cell.outputs if "data" in o and "image/png" in o.data))
+
+
 def write_readme() -> None:
+    "Write README.md, and the picture it shows as the notebook stores it."
+    (CFG.nbs_path/"images"/"fig5.png").write_bytes(picture("09_figures.ipynb", "fig-5"))
     cells = [as_markdown(cell).strip() for cell in read_nb(CFG.nbs_path/CFG.readme_nb).cells]
     (CFG.config_path/"README.md").write_text("\n\n".join([HEADER, *filter(None, cells)]) + "\n", encoding="utf-8")
 
