@@ -18,14 +18,15 @@ from torch.func import functional_call
 from .core import average, check_number, draws, has_icdf, is_enumerable, log_mean_exp, prior_grid, refuse
 from .elbo import log_weights
 
-# %% ../nbs/04_control.ipynb #41d648a5
+# %% ../nbs/04_control.ipynb #02a0334e
 def ceiling(
     px:Distribution, # the decoder's distribution at any codes
 ) -> float: # nats
     "The most information that x can carry: the log of its number of values, or infinity."
     one = px.base_dist if isinstance(px, Independent) else px
     if not is_enumerable(one, most=2**20): return math.inf
-    return px.event_shape.numel()*math.log(len(one.enumerate_support(expand=False)))
+    entries = px.event_shape[:len(px.event_shape) - len(one.event_shape)].numel()
+    return entries*math.log(len(one.enumerate_support(expand=False)))
 
 # %% ../nbs/04_control.ipynb #55e8b404
 def check_target(
@@ -51,20 +52,20 @@ class ModelTerms(NamedTuple):
     information: Tensor # estimate of I_p(z, x), with gradient for the decoder only; scalar
     bound: Tensor # infomax bound on I_p(z, x), with gradient for the infomax net only; scalar
 
-# %% ../nbs/04_control.ipynb #655621b5
+# %% ../nbs/04_control.ipynb #7f5f96b6
 def model_terms(
     decoder:Callable, # z -> p(x|z)
     infomax:nn.Module, # x -> r(z|x)
     prior:Distribution, # p(z)
     k:int|None=None, # proposals for each pair; 0 is the poster's bound; None chooses quadrature, or else 16
-    n:int=128, # codes
+    n:int=256, # codes
     joint:bool=False, # let the constraint train the infomax net, too (only to show what happens)
 ) -> ModelTerms:
     "Estimate I_p(z, x) from the model's own samples, and the bound that trains the infomax net."
     grid = k is None and math.prod(prior.event_shape) == 1 and has_icdf(getattr(prior, 'base_dist', prior))
     z, log_w = prior_grid(prior, n, shift=True) if grid else (prior.sample((n,)), torch.full((n,), -math.log(n)))
     px = decoder(z)
-    if grid and (is_enumerable(px) or math.prod(px.event_shape) == 1): log_evidence = by_quadrature(px, log_w)
+    if grid and (is_enumerable(px) or math.prod(getattr(px, 'event_shape', (0,))) == 1): log_evidence = by_quadrature(px, log_w)
     else: log_evidence = by_sandwich(decoder, infomax, prior, z, px, 16 if k is None else k)
     x, w = draws(px, n=1 if getattr(px, 'has_rsample', False) else 2, stratified=True)
     if k == 0: pointwise = log_prob_of_codes(infomax if joint else frozen(infomax), x, z) - prior.log_prob(z)   # Barber & Agakov
@@ -110,13 +111,15 @@ def log_prob_of_codes(
     if x.shape[1] == n: return net(x.flatten(0, 1)).log_prob(z.repeat(s, 1)).view(s, n)
     return net(x[:, 0]).log_prob(z[:, None]).T
 
-# %% ../nbs/04_control.ipynb #eafd22af
+# %% ../nbs/04_control.ipynb #ec3d9815
 class Penalty:
     "The poster's penalty C |M - I|: a coefficient of fixed size and the sign of the error."
     def __init__(self,
         members:int=1, # models controlled at once
         weight:float=5., # C
     ): self.multiplier, self.weight = torch.zeros(members), weight
+
+    def to(self, device): self.multiplier = self.multiplier.to(device); return self
 
     def __call__(self,
         error:Tensor, # M minus the estimate, (members,), nats
@@ -125,7 +128,7 @@ class Penalty:
         self.multiplier = self.weight*error.sign()
         return self.multiplier
 
-# %% ../nbs/04_control.ipynb #6388099f
+# %% ../nbs/04_control.ipynb #dc4e3390
 class PIMultiplier:
     "Lagrange multiplier with a proportional part on past errors and an integral of all errors. Eq. (3)"
     def __init__(self,
@@ -137,6 +140,8 @@ class PIMultiplier:
     ):
         self.gain, self.rate, self.memory, self.bound = gain, rate, memory, bound
         self.multiplier, self.past = torch.zeros(members), torch.zeros(members)
+
+    def to(self, device): self.multiplier, self.past = self.multiplier.to(device), self.past.to(device); return self
 
     def __call__(self,
         error:Tensor, # M minus the estimate, (members,), nats

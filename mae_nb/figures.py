@@ -122,7 +122,7 @@ def figure_6(
     fig.colorbar(plt.cm.ScalarMappable(scale, colours), ax=axes[:, 0], label='code z', aspect=40, pad=.01)
     return fig
 
-# %% ../nbs/09_figures.ipynb #7e90ee23
+# %% ../nbs/09_figures.ipynb #0606baa5
 def restricted(problem:str, value:float) -> Callable: # target -> model
     "The maker of a class of decoders: fixed sd (normal) or window (categorical)."
     return partial(normal_mae, sd=value) if problem == 'normal' else partial(categorical_mae, window=value)
@@ -130,8 +130,8 @@ def restricted(problem:str, value:float) -> Callable: # target -> model
 CURVES: dict[str, tuple] = { # name -> problem, restriction (None: free), targets in nats
     'normal, sd 0.3': ('normal', .3, np.arange(.1, 2.01, .2)), 'normal, sd 0.5': ('normal', .5, np.arange(.1, 1.71, .2)),
     'normal, sd 0.7': ('normal', .7, np.arange(.1, 1.31, .2)), 'normal, free': ('normal', None, np.arange(0., 2.01, .5)),
-    'categorical, window 0.5': ('categorical', .5, np.arange(.8, 1.61, .1)), 'categorical, window 1': ('categorical', 1., np.arange(.3, 1.11, .1)),
-    'categorical, window 2': ('categorical', 2., np.arange(.1, .61, .1)), 'categorical, free': ('categorical', None, np.arange(0., 2.01, .5))}
+    'categorical, window 0.5': ('categorical', .5, np.arange(.8, 1.61, .2)), 'categorical, window 1': ('categorical', 1., np.arange(.3, 1.31, .2)),
+    'categorical, window 2': ('categorical', 2., np.arange(.1, .91, .2)), 'categorical, free': ('categorical', None, np.arange(0., 2.01, .5))}
 
 # %% ../nbs/09_figures.ipynb #7ae94ab3
 def figure_4_curve(

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['CONTROLS', 'Terms', 'MutualAutoencoder', 'check_model', 'run_net', 'check_data']
 
-# %% ../nbs/06_mae.ipynb #0595c751
+# %% ../nbs/06_mae.ipynb #cbb10f88
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from .control import PIMultiplier, Penalty, ceiling, check_target, model_terms
-from .core import check_count, distribution_of, refuse, seeded
-from .elbo import ELBO, elbo, importance_weighted
+from .core import check_count, distribution_of, evaluating, refuse, seeded
+from .elbo import ELBO, elbo, importance_weighted, rate
 from .infomax import Interval, mutual_information
 
 # %% ../nbs/06_mae.ipynb #b76e972f
@@ -28,7 +29,7 @@ class Terms(NamedTuple):
 # %% ../nbs/06_mae.ipynb #15251fd0
 CONTROLS = {'pi': PIMultiplier, 'penalty': Penalty}
 
-# %% ../nbs/06_mae.ipynb #ff727038
+# %% ../nbs/06_mae.ipynb #f039793e
 class MutualAutoencoder(nn.Module):
     "A variational autoencoder whose code carries `target` nats of information about x, in the model's own joint p(z) p(x|z)."
     def __init__(self,
@@ -39,16 +40,19 @@ class MutualAutoencoder(nn.Module):
         target:float|None=None, # nats; None: a plain VAE
         control:str='pi', # 'pi' (multiplier) or 'penalty' (the poster's)
         k:int|None=None, # proposals of the estimate that is controlled; 0: the poster's bound; None: quadrature where possible, else 16
+        codes:int|None=None, # codes that the estimate draws at each step; None: 256 for a finite x, else 128
         joint:bool=False, # let the constraint train the infomax net, instead of its own bound (to show what happens)
         data:Tensor|None=None, # what `fit` trains on unless told otherwise
     ):
         super().__init__()
         if control not in CONTROLS: refuse('control', repr(control), ' or '.join(map(repr, CONTROLS)))
         if k is not None: check_count('k', k, least=0)
+        if joint and k != 0: refuse('joint', f"True with k={k}", "True with k=0 only: no other estimate trains the infomax net")
         if target is not None and infomax is None: refuse('infomax', 'None', "a module x -> r(z|x) where there is a target")
         self.encoder, self.decoder, self.infomax, self.prior = encoder, decoder, infomax, prior
         self.control, self.k, self.joint = control, k, joint
-        self.target, self.event_shape = check_model(self, target)
+        self.target, self.event_shape, finite = check_model(self, target)
+        self.codes = check_count('codes', (256 if finite else 128) if codes is None else codes, least=2)
         self.data = None if data is None else self.check_data(data)
 
     def forward(self,
@@ -57,7 +61,7 @@ class MutualAutoencoder(nn.Module):
         "The terms of the objective on a batch. Eq. (1)"
         e = elbo(x, self.encoder, self.decoder, self.prior)
         zero = e.rate.new_zeros(())
-        model = (zero, zero) if self.target is None or self.infomax is None else model_terms(self.decoder, self.infomax, self.prior, self.k, joint=self.joint)
+        model = (zero, zero) if self.target is None or self.infomax is None else model_terms(self.decoder, self.infomax, self.prior, self.k, self.codes, self.joint)
         return Terms(e.reconstruction.mean(), e.rate.mean(), *model)
 
     def encode(self, x:Tensor) -> Distribution:
@@ -74,7 +78,7 @@ class MutualAutoencoder(nn.Module):
         seed:int|None=None, # None continues the present random numbers
     ) -> Tensor: # (n, *event)
         "Draw from the model: a code from the prior, a datum from the decoder."
-        with seeded(seed): return self.decoder(self.prior.sample((check_count('n', n),))).sample()
+        with seeded(seed), evaluating(self): return self.decoder(self.prior.sample((check_count('n', n),))).sample()
 
     def elbo(self, x:Tensor) -> ELBO:
         "Reconstruction and rate of each datum, (batch,) each, by one code a datum; `.total` is their difference."
@@ -86,7 +90,7 @@ class MutualAutoencoder(nn.Module):
         k:int=64, # proposals for each datum
     ) -> Tensor: # (batch,), nats
         "Importance-weighted lower bound on log p(x), with proposals from the encoder."
-        return importance_weighted(self.check_data(x), self.decoder, self.prior, self.encoder, k)
+        with evaluating(self): return importance_weighted(self.check_data(x), self.decoder, self.prior, self.encoder, k)
 
     def information(self,
         k:int=64, # proposals for each pair
@@ -95,46 +99,49 @@ class MutualAutoencoder(nn.Module):
     ) -> Interval: # nats
         "I_p(z, x) as an interval, with proposals from the infomax net (from the encoder for a plain VAE, whose infomax net is untrained)."
         proposal = self.encoder if self.target is None or self.infomax is None else self.infomax
-        return mutual_information(self.decoder, self.prior, proposal, k, n, seed)
+        with evaluating(self): return mutual_information(self.decoder, self.prior, proposal, k, n, seed)
 
     def check_data(self,
         x, # tensor or NumPy array, (batch, *event)
     ) -> Tensor: # the same, on the model's device and in its precision
         "Data that the model can be trained on, or a clear error."
-        parameter = next(self.parameters())
-        return check_data(x, self.decoder(self.prior.sample((1,)).to(parameter.device)), self.event_shape).to(parameter.device)
+        like = next(self.parameters(), torch.zeros(()))
+        with seeded(0), evaluating(self), torch.no_grad(): px = self.decoder(self.prior.sample((1,)).to(like.device))
+        return check_data(x, px, self.event_shape).to(like.device)
 
     def extra_repr(self) -> str: return f"target={self.target}, control={self.control!r}"
 
-# %% ../nbs/06_mae.ipynb #88d4be52
+# %% ../nbs/06_mae.ipynb #daa015d3
 @torch.no_grad()
 def check_model(
     mae:MutualAutoencoder, # the model under construction
     target, # nats, or None
-) -> tuple[float|None, torch.Size]: # the target, the event shape of x
+) -> tuple[float|None, torch.Size, bool]: # the target, the event shape of x, has x finitely many values?
     "Run the nets once and refuse those that do not fit together."
-    prior, training = mae.prior, mae.training
+    prior = mae.prior
     if not isinstance(prior, Distribution) or len(prior.event_shape) != 1 or prior.batch_shape:
         got = f"event shape {tuple(prior.event_shape)} and batch shape {tuple(prior.batch_shape)}" if isinstance(prior, Distribution) else repr(prior)
         refuse('prior', got, "a distribution with event shape (d_z,) and no batch shape, such as Independent(Normal(torch.zeros(2), 1.), 1)")
-    mae.eval()
-    with seeded(0):
+    with seeded(0), evaluating(mae):
         z = prior.sample((2,))
         px = run_net('decoder', mae.decoder, z)
         if getattr(px, 'batch_shape', (2,)) != (2,):
             refuse('decoder', f"a distribution of batch shape {tuple(px.batch_shape)} for 2 codes",
                    "one of batch shape (2,): wrap it as Independent(distribution, dims), dims counting the dimensions of a datum")
         x = px.sample()
+        if (shape := px.log_prob(x).shape) != (2,): refuse('decoder', f"a log_prob of shape {tuple(shape)} for 2 data", "one number for each, shape (2,)")
         for name, net in (('encoder', mae.encoder), ('infomax', mae.infomax)):
             if net is None: continue
             q = run_net(name, net, x)
             if q.event_shape != prior.event_shape or q.batch_shape != (2,):
                 refuse(name, f"batch shape {tuple(q.batch_shape)} and event shape {tuple(q.event_shape)} for 2 data of shape {tuple(x.shape[1:])}",
                        f"a distribution of batch shape (2,) and the prior's event shape {tuple(prior.event_shape)}")
-        if not run_net('encoder', mae.encoder, x).has_rsample:
-            refuse('encoder', "a distribution without rsample", "a reparameterised one, such as Independent(Normal(mean, sd), 1)")
-    mae.train(training)
-    return check_target(target, ceiling(px)), x.shape[1:]
+        q = run_net('encoder', mae.encoder, x)
+        if not q.has_rsample: refuse('encoder', "a distribution without rsample", "a reparameterised one, such as Independent(Normal(mean, sd), 1)")
+        try: finite = bool(rate(q, prior, q.rsample()).isfinite().all())
+        except ValueError: finite = False
+        if not finite: refuse('encoder', "codes outside the prior's support", f"a distribution inside the support of {prior}")
+    return check_target(target, ceiling(px)), x.shape[1:], ceiling(px) < math.inf
 
 # %% ../nbs/06_mae.ipynb #e251fd5e
 def run_net(

@@ -26,7 +26,7 @@ def mlp(
     hidden = [layer for a, b in zip(sizes, sizes[1:]) for layer in (nn.Linear(a, b), act())]
     return nn.Sequential(*hidden, nn.Linear(sizes[-1], check_count('d_out', d_out)))
 
-# %% ../nbs/05_nets.ipynb #b2acd7c6
+# %% ../nbs/05_nets.ipynb #4cd69c97
 class NormalNet(nn.Module):
     "Normal distribution with means and log-variances by a fully connected net, or with a fixed standard deviation."
     def __init__(self,
@@ -37,7 +37,7 @@ class NormalNet(nn.Module):
     ):
         super().__init__()
         self.sd = None if sd is None else check_number('sd', sd, 'a positive number or None', low=1e-6)
-        self.net = mlp(d_in, d_out if sd else 2*d_out, width)
+        self.net = mlp(d_in, 2*d_out if sd is None else d_out, width)
 
     def forward(self,
         a:Tensor, # (batch, d_in)

@@ -31,7 +31,7 @@ def page(tmp_path):
     ("::: {.callout-tip}\n## Here\n\ntext\n:::", ":::{admonition} Here\n:class: tip\n\ntext\n:::"),
     ("::: {.callout-warning}\ntext\n:::", ":::{admonition} Warning\n:class: warning\n\ntext\n:::"),
     ("[a](00_core.ipynb) [b](00_core.ipynb#two)", "[a](core.ipynb) [b](core.ipynb#two)"),
-    ("[Eq. (3)](00_core.ipynb#eq-three)", "[Eq. (3)](#core-eq-three)"),
+    ("[Eq. (3)](00_core.ipynb#eq-score)", '<a href="core.html#equation-core-eq-score">Eq. (3)</a>'),
     (f"[`fit`]({docs.SITE}train.html#fit)", "[`fit`](train.ipynb#fit)"),
 ])
 def test_quarto_as_myst(page, quarto, myst):

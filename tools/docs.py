@@ -28,6 +28,14 @@ def page_name(notebook: str) -> str:
     return re.sub(r"^\d+\w?_", "", Path(notebook).stem)
 
 
+def other_equation(m: re.Match) -> str:
+    "A link to an equation of another page, as HTML: MyST would replace its text by the number alone."
+    text, notebook, label = m.groups()
+    if f"{{#{label}}}" not in (CFG.nbs_path/notebook).read_text(encoding="utf-8"): raise ValueError(f"{notebook} has no equation {label}")
+    page = page_name(notebook)
+    return f'<a href="{page}.html#equation-{page}-{label}">{text}</a>'
+
+
 def pandoc_slug(title: str) -> str:
     "The id that Pandoc, and so Quarto and nbdev's links, give to a heading."
     return re.sub(r"\s+", "-", re.sub(r"^[^a-z]+|[^\w\s.-]", "", title.lower()).strip())
@@ -104,7 +112,8 @@ class Page:
         md = re.sub(r"\[source\]\((\S+)\)\{(.*?)\}", r'<a href="\1" \2>source</a>', md)  # show_doc's
         md = re.sub(re.escape(SITE) + r"(\w+)\.html", r"\1.ipynb", md)  # nbdev's links to what a page documents
         if unknown := re.search(r"\{#[\w-]+.*?\}", md): raise ValueError(f"{self.name}: nothing here reads {unknown[0]}")
-        md = re.sub(r"\]\((\w+\.ipynb)#((?:eq|fig)-)", lambda m: f"](#{page_name(m[1])}-{m[2]}", md)
+        md = re.sub(r"\[([^\]]+)\]\((\w+\.ipynb)#(eq-[\w-]+)\)", other_equation, md)
+        md = re.sub(r"\]\((\w+\.ipynb)#(fig-)", lambda m: f"](#{page_name(m[1])}-{m[2]}", md)
         return re.sub(r"\]\((\w+\.ipynb)", lambda m: f"]({page_name(m[1])}.ipynb", md)
 
 
