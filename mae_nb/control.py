@@ -128,13 +128,13 @@ class Penalty:
         self.multiplier = self.weight*error.sign()
         return self.multiplier
 
-# %% ../nbs/04_control.ipynb #dc4e3390
+# %% ../nbs/04_control.ipynb #05ff48cf
 class PIMultiplier:
     "Lagrange multiplier with a proportional part on past errors and an integral of all errors. Eq. (3)"
     def __init__(self,
         members:int=1, # models controlled at once
         gain:float=10., # c, weight of the proportional part
-        rate:float=.1, # eta, speed of the integral
+        rate:float=.3, # eta, speed of the integral
         memory:float=.8, # beta, of the running mean of past errors
         bound:float=50., # largest multiplier
     ):
@@ -152,10 +152,10 @@ class PIMultiplier:
         self.past = self.memory*self.past + (1 - self.memory)*error
         return coefficient
 
-# %% ../nbs/04_control.ipynb #f25c0503
+# %% ../nbs/04_control.ipynb #67841914
 def ramp(
     progress:float, # share of training done, in [0, 1]
-    over:float=.5, # the share over which the target rises
+    over:float=.4, # the share over which the target rises
 ) -> float:
     "Share of the target asked for at this point of training: rises and eases in."
     return 1 - max(0., 1 - progress/over)**2
