@@ -133,24 +133,25 @@ CURVES: dict[str, tuple] = { # name -> problem, restriction (None: free), target
     'categorical, window 0.5': ('categorical', .5, np.arange(.8, 1.61, .2)), 'categorical, window 1': ('categorical', 1., np.arange(.3, 1.31, .2)),
     'categorical, window 2': ('categorical', 2., np.arange(.1, .91, .2)), 'categorical, free': ('categorical', None, np.arange(0., 2.01, .5))}
 
-# %% ../nbs/09_figures.ipynb #7ae94ab3
+# %% ../nbs/09_figures.ipynb #23531cc5
 def figure_4_curve(
     name:str, # a key of CURVES
-    steps:int=1200, # of training
+    steps:int|None=None, # of training; None: 2000 for the free classes, which must be flat, else 1200
     every:int=1, # take every so many targets
     seed:int=0, # of initialisation and training
 ) -> Data: # information and log_likelihood of the targets, (T,), and of maximum likelihood, (1,)
     "Train one class of decoders at each of its targets, and by maximum likelihood alone."
     problem, value, targets = CURVES[name]
+    steps = steps or (2000 if value is None else 1200)
     make = restricted(problem, value) if value is not None else normal_mae if problem == 'normal' else categorical_mae
     data = (_X, _WEIGHTS) if problem == 'normal' else (_DIGITS,)
     _, held = judged(make, targets[::every].tolist(), data, steps, seed)
     _, free = judged(make, [None], data, steps, seed)
     return {f'{name}: {k}': held[k] for k in held} | {f'{name}: maximum likelihood {k}': free[k] for k in ('information', 'log_likelihood')}
 
-# %% ../nbs/09_figures.ipynb #6fda0f67
+# %% ../nbs/09_figures.ipynb #4f01ba92
 def figure_4_data(
-    steps:int=1200, # of training
+    steps:int|None=None, # of training; None: 2000 for the free classes, which must be flat, else 1200
     every:int=1, # take every so many targets
     seed:int=0, # of initialisation and training
 ) -> Data: # names (C,), and for each name the arrays of `figure_4_curve`
@@ -190,7 +191,7 @@ def figure_4(
         ax.legend(frameon=False, fontsize=8, loc='upper center', bbox_to_anchor=(.5, -.16), ncols=3)
     return fig
 
-# %% ../nbs/09_figures.ipynb #f77efbbb
+# %% ../nbs/09_figures.ipynb #7886165d
 def mae_figures(
     argv:list[str]|None=None, # arguments; None: those of the shell
 ):
@@ -199,7 +200,7 @@ def mae_figures(
     parser = argparse.ArgumentParser(prog='mae_figures', description=what)
     parser.add_argument('figures', nargs='*', type=int, metavar='N', help='4, 5 or 6 (default: all three)')
     parser.add_argument('--out', type=Path, default=Path('figures'), help='folder to write to (default: figures)')
-    parser.add_argument('--steps', type=int, help='steps of training (default: 1200 for Figure 4, 2000 for 5 and 6)')
+    parser.add_argument('--steps', type=int, help='steps of training (default: 2000, and 1200 for the restricted classes of Figure 4)')
     parser.add_argument('--seed', type=int, default=0, help='seed of initialisation and training (default: 0)')
     parser.add_argument('--jobs', type=int, default=2, help='processes to train in (default: 2)')
     args = parser.parse_args(argv)
