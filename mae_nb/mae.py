@@ -29,7 +29,7 @@ class Terms(NamedTuple):
 # %% ../nbs/06_mae.ipynb #15251fd0
 CONTROLS = {'pi': PIMultiplier, 'penalty': Penalty}
 
-# %% ../nbs/06_mae.ipynb #f039793e
+# %% ../nbs/06_mae.ipynb #9d12e24e
 class MutualAutoencoder(nn.Module):
     "A variational autoencoder whose code carries `target` nats of information about x, in the model's own joint p(z) p(x|z)."
     def __init__(self,
@@ -106,8 +106,8 @@ class MutualAutoencoder(nn.Module):
     ) -> Tensor: # the same, on the model's device and in its precision
         "Data that the model can be trained on, or a clear error."
         like = next(self.parameters(), torch.zeros(()))
-        with seeded(0), evaluating(self), torch.no_grad(): px = self.decoder(self.prior.sample((1,)).to(like.device))
-        return check_data(x, px, self.event_shape).to(like.device)
+        with seeded(0), evaluating(self), torch.no_grad():
+            return check_data(x, self.decoder(self.prior.sample((1,)).to(like.device)), self.event_shape).to(like.device)
 
     def extra_repr(self) -> str: return f"target={self.target}, control={self.control!r}"
 

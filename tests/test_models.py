@@ -1,0 +1,166 @@
+"What a reader of the chapters would find dull: each of these breaks when one line of core, bounds, oracles, nets or model is wrong."
+import math
+
+import numpy as np
+import pytest
+import torch
+from mae_nb.control import PIMultiplier, model_terms
+from mae_nb.core import check_count, check_number, estimate, expect, is_enumerable, prior_grid, seeded, stratified_rsample
+from mae_nb.elbo import elbo, importance_weighted
+from mae_nb.examples import categorical_mae, normal_mae, standard_normal
+from mae_nb.infomax import Interval, infomax_bound, mutual_information, sandwich, unconditional
+from mae_nb.mae import MutualAutoencoder
+from mae_nb.nets import NormalNet, OneHot, WindowNet, mlp
+from mae_nb.oracle import LinearGaussian, exact_information
+from torch import nn
+from torch.distributions import Categorical, Independent, Normal
+from torch.testing import assert_close
+
+
+class SampleOnly:
+    "A distribution that can neither be enumerated nor reparameterised."
+    def __init__(self, d): self.d = d
+    def sample(self, shape=()): return self.d.sample(shape)
+    def log_prob(self, x): return self.d.log_prob(x)
+
+
+def test_checks_refuse_truth_values_and_upper_ends():
+    with pytest.raises(ValueError, match="steps got True"): check_count("steps", True)
+    with pytest.raises(ValueError, match="share got 2.0"): check_number("share", 2., "a share", low=0., high=1.)
+
+
+def test_long_supports_are_not_enumerated():
+    assert is_enumerable(Categorical(logits=torch.zeros(10))) and not is_enumerable(Categorical(logits=torch.zeros(2000)))
+
+
+def test_score_function_does_not_differentiate_the_reward_twice():
+    logits = torch.tensor([.3, -.5, 1.], dtype=torch.float64, requires_grad=True)
+    exact, = torch.autograd.grad((logits.softmax(0)*5*logits).sum(), logits)
+    with seeded(0): g = torch.stack([torch.autograd.grad(expect(SampleOnly(Categorical(logits=logits)), lambda x: 5*logits[x]), logits)[0] for _ in range(3000)])
+    assert ((g.mean(0) - exact).abs() < 4*g.std(0)/len(g)**.5).all()
+
+
+def test_vectors_are_drawn_independently():
+    with seeded(0): x = stratified_rsample(Independent(Normal(torch.zeros(2000, 3), 1.), 1))[0]
+    assert (x.T.corrcoef() - torch.eye(3)).abs().max() < .1
+
+
+def test_grid_shifts_anew():
+    assert not torch.equal(prior_grid(standard_normal(2), 8, shift=True)[0], prior_grid(standard_normal(2), 8, shift=True)[0])
+    assert torch.equal(prior_grid(standard_normal(2), 8)[0], prior_grid(standard_normal(2), 8)[0])
+
+
+def test_gradient_of_the_elbo_passes_through_the_code():
+    model = LinearGaussian(torch.tensor([[1.]], dtype=torch.float64), .8)
+    shift = torch.tensor(.3, dtype=torch.float64, requires_grad=True)
+    def encoder(x): return Independent(Normal(model.posterior(x).mean + shift, model.covariance.sqrt().expand(len(x), 1)), 1)
+    with seeded(0): slope, = torch.autograd.grad(elbo(torch.zeros(40_000, 1).double(), encoder, model.decoder, model.prior).total.mean(), shift)
+    assert abs(slope + .3/model.covariance.item()) < .02  # the planted gap is shift² / (2 covariance)
+
+
+def test_interval_holds_up_to_its_errors():
+    assert [Interval(1., 2., .1).holds(v) for v in (.7, .9, 1.5, 2.1, 2.3)] == [False, True, True, True, False]
+
+
+def test_mutual_information_reports_the_larger_error_in_chunks_and_refuses_nan():
+    model = LinearGaussian(torch.tensor([[2.]], dtype=torch.float64), 1.)
+    with seeded(0):
+        z = model.prior.sample((500,))
+        sides = sandwich(z, model.decoder(z).sample(), model.decoder, model.prior, unconditional(model.prior), 4)
+    assert mutual_information(model.decoder, model.prior, model.prior, k=4, n=500, seed=0).stderr == max(estimate(side).stderr for side in sides)
+    sizes = []
+    mutual_information(lambda z: sizes.append(len(z)) or model.decoder(z), model.prior, model.prior, k=4, n=100, rows=40)
+    assert max(sizes) == 40 or max(sizes) == 100  # the first call decodes all codes once; no call is larger than that
+    with pytest.raises(FloatingPointError, match="NaN as log-probability"):
+        mutual_information(lambda z: Independent(Normal(math.nan*z, 1., validate_args=False), 1, validate_args=False), model.prior, model.prior, k=2, n=10)
+
+
+def test_a_value_that_never_occurs_changes_no_information():
+    class Model: prior = standard_normal()
+    Model.decoder = staticmethod(lambda z: Categorical(logits=torch.cat([z, -z], -1)))
+    without = exact_information(Model)
+    Model.decoder = staticmethod(lambda z: Categorical(logits=torch.cat([z, -z, 0*z - math.inf], -1)))
+    assert abs(exact_information(Model) - without) < 1e-6
+
+
+def test_measuring_leaves_the_decoder_as_it_was():
+    mae = categorical_mae(1.)
+    exact_information(mae)
+    assert mae.training and {p.dtype for p in mae.parameters()} == {torch.float32}
+
+
+def test_bound_that_trains_the_infomax_net_is_the_infomax_bound():
+    mae = categorical_mae(1.)
+    with seeded(0), torch.no_grad():
+        for p in mae.decoder.parameters(): p.mul_(2)
+        bound = torch.stack([model_terms(mae.decoder, mae.infomax, mae.prior).bound for _ in range(20)]).mean()
+        z = mae.prior.sample((20_000,))
+        direct = estimate(infomax_bound(z, mae.decoder(z).sample(), mae.infomax, mae.prior))
+    assert abs(bound - direct.mean) < 4*direct.stderr + 1e-3
+
+
+def test_gradient_of_information_with_respect_to_the_noise():
+    model = LinearGaussian(torch.tensor([[2.]]), 1.)
+    s = torch.tensor(1., requires_grad=True)
+    def decoder(z): return Independent(Normal(2*z, s*torch.ones_like(z)), 1)
+    class R(nn.Module):
+        def forward(self, x): return model.posterior(x, 1.3)
+    with seeded(0): g = estimate(torch.stack([torch.autograd.grad(model_terms(decoder, R(), model.prior).information, s)[0] for _ in range(200)]))
+    assert abs(g.mean + .8) < 4*g.stderr + 1e-3  # I = log(1 + 4/s²)/2
+
+
+def test_multiplier_is_bounded_on_both_sides():
+    pi = PIMultiplier()
+    for sign in (1, -1):
+        for _ in range(1000): pi(sign*torch.ones(1))
+        assert pi.multiplier.item() == sign*50
+
+
+def test_nets_have_the_activation_and_the_window_asked_for():
+    assert [type(layer) for layer in mlp(3, 2, act=nn.Tanh)] == [nn.Linear, nn.Tanh, nn.Linear, nn.Tanh, nn.Linear]
+    with seeded(0): net = WindowNet(1, 10, 2.)
+    z = torch.tensor([[.3]])
+    p, centre = net(z).probs[0], 4.5*(1 + net.net(z)).item()
+    assert_close((p[4]/p[5]).item(), math.exp(-((4 - centre)**2 - (5 - centre)**2)/8), rtol=1e-4, atol=0)
+
+
+def test_model_asks_the_right_net():
+    mae, plain, x = categorical_mae(1.), categorical_mae(), torch.arange(10)
+    assert mae.information(k=3, n=50, seed=1) == mutual_information(mae.decoder, mae.prior, mae.infomax, k=3, n=50, seed=1)
+    assert plain.information(k=3, n=50, seed=1) == mutual_information(plain.decoder, plain.prior, plain.encoder, k=3, n=50, seed=1)
+    assert [t.item() for t in plain(x)[2:]] == [0., 0.]
+    with seeded(0): measured = mae.log_likelihood(x, k=3)
+    with seeded(0): assert_close(measured, importance_weighted(x, mae.decoder, mae.prior, mae.encoder, 3))
+
+
+def test_constraint_never_trains_the_infomax_net_nor_the_bound_the_decoder():
+    for mae in (normal_mae(1.), normal_mae(1., k=0), normal_mae(1., k=4), categorical_mae(1., k=4)):
+        terms = mae(mae.data[:10])
+        for part, net in ((terms.information, "infomax"), (terms.bound, "decoder"), (terms.bound, "encoder")):
+            grads = torch.autograd.grad(part, list(getattr(mae, net).parameters()), allow_unused=True, retain_graph=True)
+            assert all(g is None or not g.any() for g in grads), (mae, net)
+
+
+def test_building_and_checking_leave_the_random_state_alone():
+    mae = categorical_mae(1.)
+    state = torch.get_rng_state()
+    rebuilt = MutualAutoencoder(mae.encoder, mae.decoder, mae.prior, mae.infomax, 1., data=mae.data)
+    rebuilt.check_data(mae.data)
+    assert torch.equal(torch.get_rng_state(), state) and rebuilt.training
+
+
+def test_data_is_converted_and_checked_wherever_it_enters():
+    mae = categorical_mae(1.)
+    assert mae.check_data(np.arange(3, dtype=np.int32)).dtype == torch.int64
+    assert normal_mae(1.).check_data(np.zeros((3, 1))).dtype == torch.float32
+    for enter in (mae.encode, mae.elbo, mae.log_likelihood):
+        with pytest.raises(ValueError, match="data got 10 in row 1"): enter(torch.tensor([3, 10]))
+    with pytest.raises(ValueError, match="infomax got batch shape"):
+        MutualAutoencoder(mae.encoder, mae.decoder, mae.prior, nn.Sequential(OneHot(10), NormalNet(10, 2)), 1.)
+
+
+def test_dropout_is_measured_as_used():
+    mae = categorical_mae(1.)
+    noisy = MutualAutoencoder(mae.encoder, nn.Sequential(nn.Dropout(.9), mae.decoder), mae.prior, mae.infomax, 1.)
+    assert noisy.training and noisy.information(k=4, n=50, seed=0) == mae.information(k=4, n=50, seed=0)
+    assert abs(exact_information(noisy) - exact_information(mae)) < 1e-9

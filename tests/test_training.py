@@ -1,0 +1,180 @@
+"What a reader of the chapter on training would find dull: each of these breaks when one line of `train` is wrong."
+import copy
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import torch.distributions.normal
+from mae_nb.core import seeded
+from mae_nb.elbo import annealed
+from mae_nb.examples import categorical_mae, normal_mae
+from mae_nb.mae import MutualAutoencoder
+from mae_nb.nets import CategoricalNet
+from mae_nb.train import Members, TrainingDiverged, batches, fit, keep, learning_rate, sweep, training_settings
+from torch import nn
+from torch.testing import assert_close
+
+TEN = torch.arange(10)
+
+
+def parameters(**kwargs):
+    "The decoder's parameters after twenty steps from the same start."
+    with seeded(1): mae = categorical_mae(.5)
+    fit(mae, steps=20, progress=False, **kwargs)
+    return torch.cat([p.detach().flatten() for p in mae.decoder.parameters()])
+
+
+def test_each_member_sees_every_datum_in_an_order_of_its_own():
+    feed = batches(categorical_mae(.5), TEN, 5, members=2)
+    with seeded(0): seen = torch.cat([next(feed), next(feed)], 1)
+    assert_close(seen.sort(1).values, TEN.expand(2, 10))
+    assert not torch.equal(*seen)
+
+
+def test_clip_shortens_each_net_of_each_member():
+    pair = Members([categorical_mae(1.), categorical_mae(1.)])
+    for p in pair.trained: p.grad = torch.stack([torch.full_like(p[0], .001), torch.ones_like(p[0])])
+    pair.clip()
+    for net in pair.nets:
+        norms = torch.stack([p.grad.flatten(1).norm(dim=1) for p in net]).norm(dim=0)
+        assert_close(norms, torch.tensor([.001*sum(p[0].numel() for p in net)**.5, 1.]))
+
+
+def test_keep_copies_members_that_are_ok():
+    old = [torch.zeros(2, 3)]
+    keep(old, [torch.ones(2, 3)], torch.tensor([True, False]))
+    assert old[0].tolist() == [[1.]*3, [0.]*3]
+
+
+def test_learning_rate_rises_stays_and_falls():
+    assert [round(learning_rate(p), 3) for p in (0., .02, .2, .65, 1.)] == [.01, .41, 1., .5, 0.]
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_first_step_moves_what_has_a_gradient_by_lr(joint):
+    with seeded(1): mae = categorical_mae(.5, k=0, joint=joint)
+    before = copy.deepcopy(mae)
+    fit(mae, TEN, steps=1, lr=.1, progress=False)
+    moved = {net: max((a - b).abs().max().item() for a, b in zip(getattr(mae, net).parameters(), getattr(before, net).parameters()))
+             for net in ("encoder", "decoder", "infomax")}
+    assert_close(moved["decoder"], .1*learning_rate(0.), rtol=1e-3, atol=0)
+    assert (moved["infomax"] > 0) != joint  # before any error is known the constraint trains nothing
+
+
+def test_parameters_kept_are_the_mean_of_the_last_quarter():
+    class Watched(CategoricalNet):
+        "Remembers its bias at each step."
+        seen: list
+        def forward(self, z):
+            self.seen.append(self.net[0].bias.detach().clone())
+            return super().forward(z)
+    with seeded(0):
+        mae = categorical_mae()
+        decoder = Watched(1, 10)
+        decoder.seen = []
+        mae = MutualAutoencoder(mae.encoder, decoder, mae.prior)
+    fit(mae, TEN, steps=12, lr=.1, progress=False)
+    p10, p11 = decoder.seen[-2:]
+    assert (decoder.net[0].bias - (p10 + 2*p11)/3).abs().max() <= .1*learning_rate(11/12)/3 + 1e-6
+
+
+def test_histories_are_each_members_own():
+    for run in sweep(categorical_mae, [.4, .8], steps=30, progress=False):
+        assert_close(run.history["elbo"], run.history["reconstruction"] - run.history["rate"])
+        assert run.history["asked"][0] == 0 and abs(run.history["asked"][-1] - run.target) < 1e-6
+        assert run.history["multiplier"][-1] > .1
+
+
+def test_sweep_of_one_is_a_fit():
+    how = {"steps": 20, "batch_size": 16, "lr": .01, "kl_weight": 2., "progress": False}
+    run, = sweep(categorical_mae, [.5], seeds=[1], **how)
+    with seeded(1): alone = categorical_mae(.5)
+    fit(alone, seed=1, **how)
+    for a, b in zip(run.mae.parameters(), alone.parameters()): assert_close(a, b, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 16}, {"lr": .01}, {"kl_weight": 2.}, {"kl_weight": annealed(.5)}, {"seed": 5}])
+def test_every_argument_of_fit_matters(change):
+    assert torch.equal(parameters(), parameters())
+    assert not torch.equal(parameters(), parameters(**change))
+
+
+def test_plain_and_targeted_members_keep_their_places():
+    runs = sweep(categorical_mae, [.5, None], steps=2, progress=False)
+    assert [(r.target, r.mae.target, "asked" in r.history.keys()) for r in runs] == [(.5, .5, True), (None, None, False)]
+
+
+def test_a_failing_member_is_named_and_the_others_finish():
+    def make(target):
+        mae = categorical_mae(target)
+        if target == 1.: nn.init.constant_(mae.decoder.net[0].bias, float("nan"))
+        return mae
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        good, _ = sweep(make, [.5, 1.], steps=60, progress=False)
+    assert any("Target 1.0, seed 0: failed at step 0" in str(w.message) for w in told)
+    assert all(p.isfinite().all() for p in good.mae.parameters()) and len(good.history) == 60
+
+
+def test_every_member_may_fail_at_once():
+    class Breaks(CategoricalNet):
+        "A decoder whose logits are NaN in training."
+        def forward(self, z): return torch.distributions.Categorical(logits=super().forward(z).logits*(float("nan") if self.training else 1.))
+    def make(target):
+        mae = categorical_mae(target)
+        return MutualAutoencoder(mae.encoder, Breaks(1, 10), mae.prior, mae.infomax, target, data=TEN)
+    with pytest.warns(UserWarning, match="failed at step 0"): runs = sweep(make, [.5, 1.], steps=3, progress=False)
+    assert [len(r.history) for r in runs] == [0, 0]
+
+
+def test_a_gradient_that_breaks_at_the_last_step_is_said():
+    class Late(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, a): return a.clone()
+        @staticmethod
+        def backward(ctx, g): return g*float("nan")
+    class Net(CategoricalNet):
+        def forward(self, z): return super().forward(Late.apply(z) if z.requires_grad else z)
+    mae = categorical_mae()
+    mae = MutualAutoencoder(mae.encoder, Net(1, 10), mae.prior)
+    with pytest.raises(TrainingDiverged): fit(mae, TEN, steps=1, progress=False)
+    assert all(p.isfinite().all() for p in mae.parameters())
+
+
+def test_control_is_the_one_asked_for():
+    history = fit(categorical_mae(1., control="penalty"), TEN, steps=5, progress=False)
+    assert set(np.abs(history["multiplier"])) == {5.}
+
+
+def test_step_named_is_the_one_restored():
+    assert "parameters of step 50" in str(TrainingDiverged(100, {}, None))
+    assert "parameters of step 100" in str(TrainingDiverged(101, {}, None))
+
+
+def test_settings_are_given_back():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        parameters()
+        assert torch.get_num_threads() == 2 and torch.distributions.normal._standard_normal.__name__ == "_standard_normal"
+        assert torch.distributions.Distribution._validate_args
+    finally: torch.set_num_threads(before)
+
+
+def test_models_of_unlike_structure_or_settings_are_refused():
+    with pytest.raises(ValueError, match="differs in decoder"): sweep(lambda t: categorical_mae(t, width=int(100*t)), [.5, 1.])
+    with pytest.raises(ValueError, match="differs in decoder.sd"): sweep(lambda t: normal_mae(t, sd=t), [.5, 1.])
+
+
+def test_equal_members_have_noise_of_their_own():
+    twins = Members([categorical_mae(.5)]*2)
+    with training_settings(twins): terms = twins.terms(TEN.expand(2, 10))
+    assert terms.reconstruction[0] != terms.reconstruction[1]
+
+
+def test_progress_is_silent_when_off(capsys):
+    fit(categorical_mae(.5), steps=5, progress=False)
+    assert capsys.readouterr().err == ""
+    history = fit(categorical_mae(.5), steps=5)
+    assert f"I {history['information'][-1]:.4f} of {history['asked'][-1]:.4f} nats" in capsys.readouterr().err
