@@ -41,6 +41,13 @@ def test_clip_shortens_each_net_of_each_member():
         assert_close(norms, torch.tensor([.001*sum(p[0].numel() for p in net)**.5, 1.]))
 
 
+def test_every_step_clips(monkeypatch):
+    calls = []
+    monkeypatch.setattr(Members, "clip", lambda self: calls.append(1))
+    fit(categorical_mae(.5), TEN, steps=3, progress=False)
+    assert len(calls) == 3
+
+
 def test_keep_copies_members_that_are_ok():
     old = [torch.zeros(2, 3)]
     keep(old, [torch.ones(2, 3)], torch.tensor([True, False]))
