@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, constraints
 from .core import check_number, distribution_of, is_enumerable, prior_grid, refuse
 
-# %% ../nbs/03_oracle.ipynb #64a73183
+# %% ../nbs/03_oracle.ipynb #31744c5f
 class Quadrature:
     "A model's joint on a grid of codes, in float64: its evidence and its information. Eq. (1)"
     def __init__(self,
@@ -32,9 +32,12 @@ class Quadrature:
         "Every category, or a grid over all numbers that codes of noticeable weight generate."
         px = distribution_of('decoder', self.decoder, self.z[self.log_w > self.log_w.max() + math.log(1e-10)])
         takes, shape = "one over a finite set or over the real numbers, for exact answers", getattr(px, 'event_shape', None)
+        if shape is not None and is_enumerable(px):
+            x = px.enumerate_support(expand=False).flatten(0, -1 - len(shape))
+            return x, torch.zeros(len(x), dtype=torch.float64)
         if shape is None or math.prod(shape) != 1: refuse('decoder', f"a {type(px).__name__} of event shape {shape and tuple(shape)}", takes)
         one = px.base_dist if isinstance(px, Independent) else px
-        if is_enumerable(one):
+        if is_enumerable(one):                                                          # one entry, wrapped
             x = one.enumerate_support(expand=False).flatten()
             return x.view(-1, *shape), torch.zeros(len(x), dtype=torch.float64)
         if one.support is not constraints.real or not one.stddev.isfinite().all(): refuse('decoder', f"a {type(one).__name__} over {one.support}", takes)
