@@ -5,16 +5,15 @@
 # %% auto #0
 __all__ = ['CONTROLS', 'Terms', 'MutualAutoencoder', 'check_model', 'run_net', 'check_data']
 
-# %% ../nbs/06_mae.ipynb #cbb10f88
-import math
+# %% ../nbs/06_mae.ipynb #4b40e6d3
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
-from .control import PIMultiplier, Penalty, ceiling, check_target, model_terms
-from .core import check_count, distribution_of, evaluating, refuse, seeded
+from .control import Certificate, PIMultiplier, Penalty, can_grid, can_integrate, ceiling, certify, check_target, model_terms
+from .core import check_count, check_number, distribution_of, evaluating, refuse, seeded
 from .elbo import ELBO, elbo, importance_weighted, rate
 from .infomax import Interval, mutual_information
 
@@ -29,7 +28,7 @@ class Terms(NamedTuple):
 # %% ../nbs/06_mae.ipynb #15251fd0
 CONTROLS = {'pi': PIMultiplier, 'penalty': Penalty}
 
-# %% ../nbs/06_mae.ipynb #9d12e24e
+# %% ../nbs/06_mae.ipynb #39a9f5ed
 class MutualAutoencoder(nn.Module):
     "A variational autoencoder whose code carries `target` nats of information about x, in the model's own joint p(z) p(x|z)."
     def __init__(self,
@@ -40,7 +39,7 @@ class MutualAutoencoder(nn.Module):
         target:float|None=None, # nats; None: a plain VAE
         control:str='pi', # 'pi' (multiplier) or 'penalty' (the poster's)
         k:int|None=None, # proposals of the estimate that is controlled; 0: the poster's bound; None: quadrature where possible, else 16
-        codes:int|None=None, # codes that the estimate draws at each step; None: 256 for a finite x, else 128
+        codes:int|None=None, # codes that the estimate draws at each step; None: 256 by quadrature, else 128
         joint:bool=False, # let the constraint train the infomax net, instead of its own bound (to show what happens)
         data:Tensor|None=None, # what `fit` trains on unless told otherwise
     ):
@@ -51,9 +50,10 @@ class MutualAutoencoder(nn.Module):
         if target is not None and infomax is None: refuse('infomax', 'None', "a module x -> r(z|x) where there is a target")
         self.encoder, self.decoder, self.infomax, self.prior = encoder, decoder, infomax, prior
         self.control, self.k, self.joint = control, k, joint
-        self.target, self.event_shape, finite = check_model(self, target)
-        self.codes = check_count('codes', (256 if finite else 128) if codes is None else codes, least=2)
+        self.target, self.event_shape, quadrature = check_model(self, target)
+        self.codes = check_count('codes', (256 if quadrature else 128) if codes is None else codes, least=2)
         self.data = None if data is None else self.check_data(data)
+        self.certified:tuple = () # the last certificate, and the versions of the parameters that it was given to
 
     def forward(self,
         x:Tensor, # data, (batch, *event)
@@ -92,14 +92,34 @@ class MutualAutoencoder(nn.Module):
         "Importance-weighted lower bound on log p(x), with proposals from the encoder."
         with evaluating(self): return importance_weighted(self.check_data(x), self.decoder, self.prior, self.encoder, k)
 
+    @property
+    def proposal(self) -> nn.Module:
+        "The net that proposes codes: the infomax net, or the encoder of a plain VAE, whose infomax net is untrained."
+        return self.encoder if self.target is None or self.infomax is None else self.infomax
+
     def information(self,
         k:int=64, # proposals for each pair
         n:int=1000, # pairs drawn from the model
         seed:int|None=None, # None continues the present random numbers
+        tol:float|None=None, # raise k until the interval is this narrow, nats
     ) -> Interval: # nats
-        "I_p(z, x) as an interval, with proposals from the infomax net (from the encoder for a plain VAE, whose infomax net is untrained)."
-        proposal = self.encoder if self.target is None or self.infomax is None else self.infomax
-        with evaluating(self): return mutual_information(self.decoder, self.prior, proposal, k, n, seed)
+        "I_p(z, x) as an interval, with codes from `proposal`."
+        with evaluating(self): return mutual_information(self.decoder, self.prior, self.proposal, k, n, seed, tol=tol)
+
+    def certificate(self,
+        tol:float=.02, # how far from the target still counts as held, nats
+        budget:int=2**24, # codes decoded for one interval at most
+        seed:int|None=0, # None continues the present random numbers
+    ) -> Certificate:
+        "Target, interval, held or not, and why; `repr` shows it until the parameters change."
+        check_number('tol', tol, "a positive number of nats", low=1e-12); check_count('budget', budget)
+        with evaluating(self): found = certify(self.decoder, self.proposal, self.prior, self.target, tol, budget=budget, seed=seed)
+        self.certified = found, self.versions()
+        return found
+
+    def versions(self) -> list[int]:
+        "How often each parameter was changed in place."
+        return [p._version for p in self.parameters()]
 
     def check_data(self,
         x, # tensor or NumPy array, (batch, *event)
@@ -109,14 +129,16 @@ class MutualAutoencoder(nn.Module):
         with seeded(0), evaluating(self), torch.no_grad():
             return check_data(x, self.decoder(self.prior.sample((1,)).to(like.device)), self.event_shape).to(like.device)
 
-    def extra_repr(self) -> str: return f"target={self.target}, control={self.control!r}"
+    def extra_repr(self) -> str:
+        known = self.certified and self.certified[1] == self.versions()
+        return f"target={self.target}, control={self.control!r}\n" + (f"certificate: {self.certified[0]}" if known else "no certificate: call .certificate()")
 
-# %% ../nbs/06_mae.ipynb #daa015d3
+# %% ../nbs/06_mae.ipynb #d787303f
 @torch.no_grad()
 def check_model(
     mae:MutualAutoencoder, # the model under construction
     target, # nats, or None
-) -> tuple[float|None, torch.Size, bool]: # the target, the event shape of x, has x finitely many values?
+) -> tuple[float|None, torch.Size, bool]: # the target, the event shape of x, is its information controlled by quadrature?
     "Run the nets once and refuse those that do not fit together."
     prior = mae.prior
     if not isinstance(prior, Distribution) or len(prior.event_shape) != 1 or prior.batch_shape:
@@ -141,7 +163,7 @@ def check_model(
         try: finite = bool(rate(q, prior, q.rsample()).isfinite().all())
         except ValueError: finite = False
         if not finite: refuse('encoder', "codes outside the prior's support", f"a distribution inside the support of {prior}")
-    return check_target(target, ceiling(px)), x.shape[1:], ceiling(px) < math.inf
+    return check_target(target, ceiling(px)), x.shape[1:], mae.k is None and can_grid(prior) and can_integrate(px)
 
 # %% ../nbs/06_mae.ipynb #e251fd5e
 def run_net(

@@ -49,22 +49,22 @@ class NormalNet(nn.Module):
         mean, log_variance = self.net(a).chunk(2, -1)
         return Independent(Normal(mean, (log_variance.clamp(-10, 10)/2).exp()), 1)
 
-# %% ../nbs/05_nets.ipynb #128657d8
+# %% ../nbs/05_nets.ipynb #64d97d85
 class CategoricalNet(nn.Module):
-    "Categorical distribution with logits by a fully connected net (softmax output)."
+    "Categorical distribution with logits by a fully connected net (softmax output) and a learnt scale."
     def __init__(self,
         d_in:int, # inputs
         n:int, # categories
         width:int=64, # units of each hidden layer
     ):
         super().__init__()
-        self.net = mlp(d_in, n, width)
+        self.net, self.log_scale = mlp(d_in, n, width), nn.Parameter(torch.zeros(()))
 
     def forward(self,
         z:Tensor, # (batch, d_in)
     ) -> Categorical: # batch shape (batch,), event shape ()
         "The distribution given `z`."
-        return Categorical(logits=self.net(z))
+        return Categorical(logits=self.log_scale.exp()*self.net(z))
 
 # %% ../nbs/05_nets.ipynb #e5e8ff3d
 class WindowNet(nn.Module):
