@@ -23,11 +23,12 @@ from .examples import categorical_mae, normal_mae
 from .oracle import NORMAL_BEST, exact_information, exact_log_likelihood, fixed_sd_log_likelihood
 from .train import sweep
 
-# %% ../nbs/09_figures.ipynb #20f8cd34
+# %% ../nbs/09_figures.ipynb #28aa5c40
 _GRID = np.linspace(-6, 6, 1201) # of codes, and of x in the normal problem
 _X = torch.tensor(_GRID)[:, None]
 _WEIGHTS = (-_X[:, 0]**2/2).softmax(0) # weights of N(0, 1) on the grid
 _DIGITS = torch.arange(10)
+_NORMAL = partial(normal_mae, codes=128) # half the default: quicker, and enough below two nats
 Data = dict[str, np.ndarray]
 
 # %% ../nbs/09_figures.ipynb #cf951c40
@@ -88,7 +89,7 @@ def figure_5(
     axes[0, 0].set_title('information (nats)', loc='right', fontsize=9, x=1.16)
     return fig
 
-# %% ../nbs/09_figures.ipynb #14baa60b
+# %% ../nbs/09_figures.ipynb #bf635706
 def figure_6_data(
     seed:int=0, # of initialisation and training
     steps:int=2000, # of training
@@ -96,7 +97,7 @@ def figure_6_data(
     progress:bool=False, # show a progress bar
 ) -> Data: # target (R,), z (Z,), mean (R, Z), sd (R, Z), information (R,), log_likelihood (R,)
     "Train the normal example at each target, and tabulate its decoder."
-    runs, data = judged(normal_mae, list(targets), (_X, _WEIGHTS), steps, seed, progress)
+    runs, data = judged(_NORMAL, list(targets), (_X, _WEIGHTS), steps, seed, progress)
     z = torch.tensor(_GRID, dtype=torch.float32)[:, None]
     with torch.no_grad(): decoded = [r.mae.decode(z) for r in runs]
     table = {'mean': np.stack([p.mean[:, 0] for p in decoded]), 'sd': np.stack([p.stddev[:, 0] for p in decoded])}
@@ -122,10 +123,10 @@ def figure_6(
     fig.colorbar(plt.cm.ScalarMappable(scale, colours), ax=axes[:, 0], label='code z', aspect=40, pad=.01)
     return fig
 
-# %% ../nbs/09_figures.ipynb #0606baa5
+# %% ../nbs/09_figures.ipynb #521b399c
 def restricted(problem:str, value:float) -> Callable: # target -> model
     "The maker of a class of decoders: fixed sd (normal) or window (categorical)."
-    return partial(normal_mae, sd=value) if problem == 'normal' else partial(categorical_mae, window=value)
+    return partial(_NORMAL, sd=value) if problem == 'normal' else partial(categorical_mae, window=value)
 
 CURVES: dict[str, tuple] = { # name -> problem, restriction (None: free), targets in nats
     'normal, sd 0.3': ('normal', .3, np.arange(.1, 2.01, .2)), 'normal, sd 0.5': ('normal', .5, np.arange(.1, 1.71, .2)),
@@ -133,7 +134,7 @@ CURVES: dict[str, tuple] = { # name -> problem, restriction (None: free), target
     'categorical, window 0.5': ('categorical', .5, np.arange(.8, 1.61, .2)), 'categorical, window 1': ('categorical', 1., np.arange(.3, 1.31, .2)),
     'categorical, window 2': ('categorical', 2., np.arange(.1, .91, .2)), 'categorical, free': ('categorical', None, np.arange(0., 2.01, .5))}
 
-# %% ../nbs/09_figures.ipynb #23531cc5
+# %% ../nbs/09_figures.ipynb #34f48d38
 def figure_4_curve(
     name:str, # a key of CURVES
     steps:int|None=None, # of training; None: 2000 for the free classes, which must be flat, else 1200
@@ -143,7 +144,7 @@ def figure_4_curve(
     "Train one class of decoders at each of its targets, and by maximum likelihood alone."
     problem, value, targets = CURVES[name]
     steps = steps or (2000 if value is None else 1200)
-    make = restricted(problem, value) if value is not None else normal_mae if problem == 'normal' else categorical_mae
+    make = restricted(problem, value) if value is not None else _NORMAL if problem == 'normal' else categorical_mae
     data = (_X, _WEIGHTS) if problem == 'normal' else (_DIGITS,)
     _, held = judged(make, targets[::every].tolist(), data, steps, seed)
     _, free = judged(make, [None], data, steps, seed)

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import torch
-from mae_nb.all import MutualAutoencoder, NormalNet, categorical_mae, exact_information, fit, mutual_information, standard_normal, sweep
+from mae_nb.all import FlowNet, MutualAutoencoder, NormalNet, categorical_mae, exact_information, fit, mutual_information, standard_normal, sweep
 
 assert find_spec("nbdev") is None, "the library must not need nbdev"
 
@@ -12,6 +12,11 @@ mae = categorical_mae(target=1.0)
 history = fit(mae, steps=1000, seed=0, progress=False)
 assert abs(exact_information(mae) - 1) < .05 and mae.information(n=2000, seed=0).holds(exact_information(mae), 4)
 history.plot()
+assert mae.certificate(tol=.1).held and 'held; I = ' in repr(mae)
+
+try: FlowNet(1, 1)
+except ImportError as e: assert "FlowNet needs zuko, which is an extra: pip install 'mae_nb[flows]'" in str(e)
+else: raise AssertionError('zuko came with the wheel')
 
 own = MutualAutoencoder(NormalNet(3, 2), NormalNet(2, 3), standard_normal(2), infomax=NormalNet(3, 2), target=.5)
 fit(own, np.random.default_rng(0).normal(size=(200, 3)), steps=5, progress=False)

@@ -1,4 +1,4 @@
-"Write README.md from the notebook that opens the docs: what `nbdev_readme` does, without Quarto, and with Figure 5 as its notebook stores it."
+"Write README.md from the notebook that opens the docs: what `nbdev_readme` does, without Quarto, and with its pictures as their notebooks store them."
 import re
 from base64 import b64decode
 
@@ -7,6 +7,7 @@ from nbdev.config import get_config
 from nbdev.process import extract_directives
 
 CFG = get_config()
+PICTURES = {"fig5.png": ("09_figures.ipynb", "fig-5"), "setpoint.png": ("13_setpoint.ipynb", "fig-setpoint")}
 HEADER = "<!-- Made from nbs/index.ipynb by `make readme`: edit the notebook. -->"
 
 
@@ -42,8 +43,8 @@ def picture(notebook: str, label: str) -> bytes:
 
 
 def write_readme() -> None:
-    "Write README.md, and the picture it shows as the notebook stores it."
-    (CFG.nbs_path/"images"/"fig5.png").write_bytes(picture("09_figures.ipynb", "fig-5"))
+    "Write README.md, and the pictures it shows as their notebooks store them."
+    for name, where in PICTURES.items(): (CFG.nbs_path/"images"/name).write_bytes(picture(*where))
     cells = [as_markdown(cell).strip() for cell in read_nb(CFG.nbs_path/CFG.readme_nb).cells]
     (CFG.config_path/"README.md").write_text("\n\n".join([HEADER, *filter(None, cells)]) + "\n", encoding="utf-8")
 

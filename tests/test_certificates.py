@@ -1,0 +1,179 @@
+"What would bore a reader of the chapters on certificates, proposals and the encoder's side."
+import copy
+import math
+import warnings
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mae_nb.all import (FlowNet, LinearGaussian, MixtureNet, MutualAutoencoder, NormalNet, categorical_mae, encoder_side, exact_information, fit, fit_proposal,
+                        mixture, mutual_information, normal_mae, sequence_mae, standard_normal, sweep)
+from mae_nb.control import certify, codes_on_grid, spread
+from mae_nb.core import seeded
+from mae_nb.infomax import sandwich
+from mae_nb.proposals import NormalMixture
+from torch import nn
+from torch.distributions import Categorical, Independent, Normal
+from torch.testing import assert_close
+
+MODEL = LinearGaussian(torch.tensor([[2.]], dtype=torch.float64), 1.)
+
+
+def wide(x): return MODEL.posterior(x, 1.5)
+
+
+@pytest.mark.parametrize("n, k, rows", [(7, 100, 10), (100, 3, 10), (5, 10, 10**6), (3, 1, 1)])
+def test_no_call_decodes_more_than_rows_and_pieces_make_the_whole(n, k, rows):
+    sizes = []
+    def decoder(z): sizes.append(len(z)); return MODEL.decoder(z)
+    found = mutual_information(decoder, MODEL.prior, wide, k=k, n=n, rows=rows, seed=0)
+    assert max(sizes) <= max(rows, 1) and found.lower <= found.upper
+    assert sum(sizes) == n*(k + 2)  # the pairs are decoded once to draw x and once to weigh it
+
+
+def test_pieces_of_proposals_do_not_change_the_sandwich():
+    with seeded(0): z = MODEL.prior.sample((6,)); x = MODEL.decoder(z).sample()
+    exact = [sandwich(z, x, MODEL.decoder, MODEL.prior, MODEL.posterior, 50, rows) for rows in (6, 60, 10**6)]
+    for s in exact[1:]:
+        for a, b in zip(exact[0], s): assert_close(a, b)
+
+
+def test_a_proposal_that_misses_everything_gives_an_infinite_upper_end_and_no_nan():
+    far = Independent(Normal(torch.full((1,), 1e6, dtype=torch.float64), 1e-3), 1)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = mutual_information(lambda z: Independent(Normal(z, .1), 1), MODEL.prior, far, k=4, n=50, seed=0)
+    assert found.upper > 1e6 and not math.isnan(found.lower) and "outweighs all 4" in str(said[0].message)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.floats(.05, 1.), min_size=1, max_size=4), st.integers(0, 100))
+def test_a_mixture_is_a_density_whatever_its_weights(raw, seed):
+    weights = [w/sum(raw) for w in raw]
+    parts = [Independent(Normal(torch.tensor([[float(i - 1)]], dtype=torch.float64), .3 + .2*i), 1) for i in range(len(raw))]
+    mixed = mixture(*[lambda x, p=p: p for p in parts], weights=weights)(torch.zeros(1))
+    grid = torch.linspace(-12, 12, 8001, dtype=torch.float64)[:, None, None]
+    assert_close(torch.trapezoid(mixed.log_prob(grid)[:, 0].exp(), grid[:, 0, 0]).item(), 1., atol=1e-6, rtol=0)
+    with seeded(seed): assert mixed.sample((5,)).shape == (5, 1, 1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(1e-3, 1e3), min_size=3, max_size=30), st.integers(2, 200), st.integers(0, 100))
+def test_spread_points_rise_stay_inside_and_follow_the_density(density, n, seed):
+    density = torch.tensor(density, dtype=torch.float64)
+    nodes = torch.arange(len(density), dtype=torch.float64)**1.3
+    with seeded(seed): z, here = spread(nodes, density, n)
+    assert (z.diff() >= -1e-9).all() and z.min() >= -1e-9 and z.max() <= nodes[-1] + 1e-9
+    inside = torch.searchsorted(nodes, z.clamp(1e-9, nodes[-1] - 1e-9)) - 1
+    share = (z - nodes[inside])/(nodes[inside + 1] - nodes[inside])
+    assert_close(here, density[inside]*(1 - share) + density[inside + 1]*share, rtol=1e-5, atol=1e-6)
+
+
+def test_refined_codes_integrate_the_prior():
+    def decoder(z): return Categorical(logits=-300*(z - torch.linspace(-1, 1, 5).to(z))**2)
+    with seeded(0): z, log_w = codes_on_grid(decoder, standard_normal(), 256)
+    w = log_w.exp()
+    assert_close(torch.stack([w @ z[:, 0]**m for m in (1, 2, 4)]), torch.tensor([0., 1., 3.]), atol=2e-3, rtol=5e-3)
+
+
+@pytest.mark.parametrize("batch, d", [((), 1), ((3,), 2), ((2, 4), 3)])
+def test_shapes_and_moments_of_a_mixture_of_normals(batch, d):
+    with seeded(1): mix = NormalMixture(torch.randn(*batch, 5), torch.randn(*batch, 5, d), torch.rand(*batch, 5, d) + .2)
+    with seeded(2): z = mix.rsample((20_000,))
+    assert z.shape == (20_000, *batch, d) and mix.log_prob(z).shape == (20_000, *batch)
+    assert_close(z.mean(0), mix.mean, atol=.06, rtol=0)
+
+
+def other(net, target, **kw):
+    return MutualAutoencoder(net(1, 1), NormalNet(1, 1), standard_normal(), net(1, 1), target, data=torch.randn(512, 1), **kw)
+
+
+def test_mixtures_can_be_swept_and_flows_fitted():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        runs = sweep(lambda t: other(MixtureNet, t), [.2, .4], steps=5, progress=False)
+        assert all(r.history["elbo"].shape == (5,) for r in runs)
+        history = fit(other(FlowNet, .3), steps=5, progress=False)
+        assert torch.tensor(history["elbo"]).isfinite().all()
+
+
+class Scalar(nn.Module):
+    "A decoder with a parameter of shape ()."
+    def __init__(self): super().__init__(); self.log_sd = nn.Parameter(torch.zeros(()))
+    def forward(self, z): return Independent(Normal(z, self.log_sd.exp()), 1)
+
+
+@pytest.mark.parametrize("targets", [[.5], [.3, .6]])
+def test_a_parameter_that_is_one_number_is_trained(targets):
+    def make(t): return MutualAutoencoder(NormalNet(1, 1), Scalar(), standard_normal(), NormalNet(1, 1), t, data=torch.randn(512, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for r in sweep(make, targets, steps=20, progress=False): assert r.mae.decoder.log_sd.item() != 0.
+
+
+def test_a_certificate_leaves_model_and_random_numbers_alone():
+    torch.manual_seed(0)
+    mae = categorical_mae(1.)
+    before, state = copy.deepcopy(mae.state_dict()), torch.get_rng_state()
+    found = mae.certificate()
+    assert torch.equal(torch.get_rng_state(), state) and all(torch.equal(a, b) for a, b in zip(before.values(), mae.state_dict().values()))
+    assert mae.certificate() == found and not found.held and found.why == "not converged"
+
+
+def test_a_certificate_is_shown_until_the_parameters_change():
+    torch.manual_seed(0)
+    mae = normal_mae(0.)
+    assert "no certificate" in repr(mae)
+    mae.certificate(tol=.5)
+    assert "held; I = " in repr(mae)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit(mae, steps=2, progress=False)
+    assert "no certificate" in repr(mae)
+    mae.certificate(tol=.5)
+    mae.load_state_dict(mae.state_dict())
+    assert "no certificate" in repr(mae)
+
+
+def test_a_decoder_without_parameters_is_blamed_and_nothing_is_trained():
+    class Still(nn.Module):
+        def forward(self, z): return Independent(Normal(z, torch.ones_like(z)), 1)
+    r = nn.Module()
+    r.forward = lambda x: Independent(Normal(x/2, torch.full_like(x, .5**.5)), 1)
+    found = certify(Still(), r, standard_normal(), 1.)
+    assert found.why == "decoder class" and found.interval.holds(.5*math.log(2), 4)
+
+
+def test_the_estimator_is_blamed_where_no_budget_would_decide():
+    torch.manual_seed(0)
+    found = normal_mae(0.).certificate(tol=1e-4, budget=2**17)
+    assert (found.held, found.why) == (False, "estimator") and "larger budget" in found.advice
+
+
+def test_fit_proposal_raises_the_bound_and_leaves_the_decoder_alone():
+    torch.manual_seed(0)
+    decoder, r = NormalNet(1, 1), NormalNet(1, 1)
+    with torch.no_grad(): decoder.net[-1].weight.mul_(10)
+    weights = copy.deepcopy(decoder.state_dict())
+    before = mutual_information(decoder, standard_normal(), r, k=0, n=4000, seed=0).lower
+    fit_proposal(r, decoder, standard_normal(), steps=200)
+    assert mutual_information(decoder, standard_normal(), r, k=0, n=4000, seed=0).lower > before + .01
+    assert all(torch.equal(a, b) for a, b in zip(weights.values(), decoder.state_dict().values()))
+    with pytest.raises(ValueError, match="lr got 0.0"): fit_proposal(r, decoder, standard_normal(), lr=0.)
+
+
+def test_the_encoders_side_takes_a_rest_and_distributions_without_a_mean():
+    x = torch.randn(100, 1)
+    torch.manual_seed(0)
+    for net in (NormalNet, MixtureNet, FlowNet):
+        side = encoder_side(x, net(1, 1), standard_normal(), batch=64, seed=0)
+        assert side.batch == 64 and side.included.mean <= side.excluded.mean + .01 and side.active in (0, 1)
+
+
+def test_sequences_are_checked_and_measured():
+    torch.manual_seed(0)
+    mae = sequence_mae(.3, length=4)
+    assert mae.sample(5).shape == (5, 4) and exact_information(mae) >= 0
+    with pytest.raises(ValueError, match=r"data got \[2.0, 2.0"): mae.elbo(torch.full((1, 4), 2.))
+    with pytest.raises(ValueError, match="target got"): sequence_mae(3., length=4)
