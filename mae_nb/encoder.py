@@ -31,7 +31,7 @@ class EncoderSide(NamedTuple):
         return (f"rate {self.rate} nats (upper bound on I_q)\nI_q at least {self.included}, self included; log(batch) = {math.log(self.batch):.2f}{capped}\n"
                 f"I_q at most {self.excluded}, self excluded\naggregate KL at least {self.kl_excluded}, at most {self.kl_included}\nactive units {self.active}")
 
-# %% ../nbs/11_encoder.ipynb #d40367c0
+# %% ../nbs/11_encoder.ipynb #ad66dd7f
 @torch.no_grad()
 def encoder_side(
     x:Tensor, # data, (n, *event)
@@ -52,10 +52,11 @@ def encoder_side(
             z = q.sample()
             log_q = q.log_prob(z[:, None].expand(size, size, -1))                              # row i: code i under every datum
             own, others = log_q.diagonal(), log_q.clone().fill_diagonal_(-math.inf)
-            try: mean = q.mean
-            except NotImplementedError: mean = q.sample((64,)).mean(0)
+            try: means = q.mean, q.mean
+            except NotImplementedError: means = q.sample((64,)).mean(0), q.sample((64,)).mean(0)   # two of them, so that noise is not taken for variance
             included, excluded, log_p = log_q.logsumexp(1) - math.log(size), others.logsumexp(1) - math.log(size - 1), prior.log_prob(z)   # log q(z)
-            parts.append((rate(q, prior, z), own - included, own - excluded, excluded - log_p, included - log_p, mean))
-    *values, means = (torch.cat(part) for part in zip(*parts))
+            parts.append((rate(q, prior, z), own - included, own - excluded, excluded - log_p, included - log_p, *means))
+    *values, a, b = (torch.cat(part) for part in zip(*parts))
     average, *bounds = map(estimate, values)
-    return EncoderSide(average, bounds[0], bounds[1], bounds[2], bounds[3], size, int((means.var(0) > threshold).sum()))
+    variance = ((a - a.mean(0))*(b - b.mean(0))).sum(0)/(len(a) - 1)
+    return EncoderSide(average, bounds[0], bounds[1], bounds[2], bounds[3], size, int((variance > threshold).sum()))

@@ -36,7 +36,7 @@ class Sandwich(NamedTuple):
     ess: Tensor # effective number of proposals, (sum w)^2 / sum w^2, between 1 and K
     own: Tensor # share of all K + 1 weights that z_0 has
 
-# %% ../nbs/02_infomax.ipynb #72f808c9
+# %% ../nbs/02_infomax.ipynb #3195aa4c
 def sandwich(
     z:Tensor, # codes drawn from the prior, (batch, d_z)
     x:Tensor, # data drawn from the decoder at z, (batch, *event)
@@ -56,7 +56,7 @@ def sandwich(
     log_sum, log_squares = (torch.stack(sums).logsumexp(0) for sums in zip(*((w.logsumexp(0), (2*w).logsumexp(0)) for w in log_w)))
     log_all = torch.logaddexp(log_w0, log_sum)
     return Sandwich(log_px_z - log_all + math.log(k + 1), log_px_z - log_sum + math.log(k),
-                    (2*log_sum - log_squares).exp().nan_to_num(0.), (log_w0 - log_all).exp())
+                    (2*log_sum - log_squares).exp().nan_to_num(0.), (log_w0 - log_all).exp().nan_to_num(1.))
 
 # %% ../nbs/02_infomax.ipynb #3f9c123b
 class Interval(NamedTuple):
@@ -92,7 +92,7 @@ class Interval(NamedTuple):
         return self.lower - errors*self.stderr <= value <= self.upper + errors*self.stderr
     def __str__(self): return f"[{self.lower:.4f}, {self.upper:.4f}] ± {self.stderr:.4f} nats" + (f" ({self.note})" if self.note else '')
 
-# %% ../nbs/02_infomax.ipynb #c1e215cf
+# %% ../nbs/02_infomax.ipynb #06cfc01a
 @torch.no_grad()
 def mutual_information(
     decoder:Callable, # z -> p(x|z), any decoder
@@ -117,11 +117,12 @@ def mutual_information(
     if tol is not None:
         reached = found.width <= tol
         note = f"width under {tol:g} at k = {k}" if reached else f"width still over {tol:g} at k = {k}, where the budget of {budget:,} codes ended"
-        found = found._replace(note=note)
+        noisy = '' if found.stderr < tol else f'; its ends are uncertain by {found.stderr:.2g}, which a larger n would lower'
+        found = found._replace(note=note + noisy)
     if k and found.width > (tol or .1): advise(found, own)
     return found
 
-# %% ../nbs/02_infomax.ipynb #835379df
+# %% ../nbs/02_infomax.ipynb #60bf6a1a
 def measured(decoder, prior, s, k, n, rows) -> tuple[Interval, Tensor]:
     "The interval from `n` pairs and `k` proposals for each, and the shares of weight that the codes themselves have."
     chunk, parts = max(1, rows//max(k, 1)), []
@@ -133,9 +134,10 @@ def measured(decoder, prior, s, k, n, rows) -> tuple[Interval, Tensor]:
         refuse('decoder', "NaN as log-probability", "one whose log_prob is a number at its own samples", FloatingPointError)
     below, above = estimate(lower), estimate(upper)
     low, high = sorted((below.mean, above.mean))                                    # noise can cross two bounds that nearly meet
-    return Interval(low, high, max(below.stderr, above.stderr if above.mean < math.inf else 0.), k, ess.mean().item()), own
+    stderr = max(e.stderr for e in (below, above) if not math.isinf(e.mean)) if not (math.isinf(low) and math.isinf(high)) else 0.
+    return Interval(low, high, stderr, k, ess.mean().item()), own
 
-# %% ../nbs/02_infomax.ipynb #30f7af5a
+# %% ../nbs/02_infomax.ipynb #188e0ac1
 def advise(
     found:Interval, # wider than wanted
     own:Tensor, # share of weight of the codes themselves, (n,)
@@ -147,12 +149,12 @@ def advise(
         warnings.warn(f"{what}in {alone:.0%} of the pairs the code itself outweighs all {k} of them, and the lower end can rise above "
                       f"that of k = 0 by log(k + 1) = {math.log(k + 1):.2f} nats at most. "
                       "Propose from a net trained on the model's own samples (`fit_proposal`), or raise k.", stacklevel=4)
-    elif found.ess < k/4:
+    elif found.ess < max(k/4, 1.5):
         warnings.warn(f"{what}on average {found.ess:.1f} of {k} carry the weight. They miss where the posterior has its mass: "
                       "train the infomax net longer or take a richer one (`fit_proposal`), or raise k.", stacklevel=4)
     elif alone > .01:
         warnings.warn(f"{what}in {alone:.1%} of the pairs the code lies where hardly any of the {k} fall, although these agree with each other: "
-                      "they are too narrow. Mix them with the prior, as in `mixture(r, prior, weights=(.9, .1))`.", stacklevel=4)
+                      "they are too narrow. Mix them with the prior, as in `mixture(r, prior, weights=(.9, .1))`, or raise k.", stacklevel=4)
 
 # %% ../nbs/02_infomax.ipynb #d66f3a77
 class Mixture(Distribution):

@@ -28,7 +28,7 @@ class Terms(NamedTuple):
 # %% ../nbs/06_mae.ipynb #15251fd0
 CONTROLS = {'pi': PIMultiplier, 'penalty': Penalty}
 
-# %% ../nbs/06_mae.ipynb #39a9f5ed
+# %% ../nbs/06_mae.ipynb #751e12b2
 class MutualAutoencoder(nn.Module):
     "A variational autoencoder whose code carries `target` nats of information about x, in the model's own joint p(z) p(x|z)."
     def __init__(self,
@@ -53,7 +53,7 @@ class MutualAutoencoder(nn.Module):
         self.target, self.event_shape, quadrature = check_model(self, target)
         self.codes = check_count('codes', (256 if quadrature else 128) if codes is None else codes, least=2)
         self.data = None if data is None else self.check_data(data)
-        self.certified:tuple = () # the last certificate, and the versions of the parameters that it was given to
+        self.certified:tuple = () # the last certificate, and the fingerprint of the model that it was given to
 
     def forward(self,
         x:Tensor, # data, (batch, *event)
@@ -101,25 +101,30 @@ class MutualAutoencoder(nn.Module):
         k:int=64, # proposals for each pair
         n:int=1000, # pairs drawn from the model
         seed:int|None=None, # None continues the present random numbers
+        rows:int=16384, # codes decoded at a time, which bounds the memory
         tol:float|None=None, # raise k until the interval is this narrow, nats
     ) -> Interval: # nats
         "I_p(z, x) as an interval, with codes from `proposal`."
-        with evaluating(self): return mutual_information(self.decoder, self.prior, self.proposal, k, n, seed, tol=tol)
+        with evaluating(self): return mutual_information(self.decoder, self.prior, self.proposal, k, n, seed, rows, tol)
 
     def certificate(self,
         tol:float=.02, # how far from the target still counts as held, nats
         budget:int=2**24, # codes decoded for one interval at most
+        rows:int=16384, # codes decoded at a time, which bounds the memory
+        explain:bool=True, # look for the reason where the target is not held, which takes hundreds of steps of training a copy
         seed:int|None=0, # None continues the present random numbers
     ) -> Certificate:
-        "Target, interval, held or not, and why; `repr` shows it until the parameters change."
-        check_number('tol', tol, "a positive number of nats", low=1e-12); check_count('budget', budget)
-        with evaluating(self): found = certify(self.decoder, self.proposal, self.prior, self.target, tol, budget=budget, seed=seed)
-        self.certified = found, self.versions()
+        "Target, interval, held or not, and why; `repr` shows it until target or parameters change."
+        check_number('tol', tol, "a positive number of nats", low=1e-12); check_count('budget', budget); check_count('rows', rows)
+        with evaluating(self):
+            found = certify(self.decoder, self.proposal, self.prior, self.target, tol, budget=budget, rows=rows, explain=explain, seed=seed)
+        self.certified = found, self.fingerprint()
         return found
 
-    def versions(self) -> list[int]:
-        "How often each parameter was changed in place."
-        return [p._version for p in self.parameters()]
+    @torch.no_grad()
+    def fingerprint(self) -> tuple:
+        "Numbers that change with the target, a parameter or a buffer."
+        return self.target, *((float(t.double().sum()), float(t.double().square().sum())) for t in (*self.parameters(), *self.buffers()))
 
     def check_data(self,
         x, # tensor or NumPy array, (batch, *event)
@@ -130,7 +135,7 @@ class MutualAutoencoder(nn.Module):
             return check_data(x, self.decoder(self.prior.sample((1,)).to(like.device)), self.event_shape).to(like.device)
 
     def extra_repr(self) -> str:
-        known = self.certified and self.certified[1] == self.versions()
+        known = self.certified and self.certified[1] == self.fingerprint()
         return f"target={self.target}, control={self.control!r}\n" + (f"certificate: {self.certified[0]}" if known else "no certificate: call .certificate()")
 
 # %% ../nbs/06_mae.ipynb #d787303f

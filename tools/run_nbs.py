@@ -1,6 +1,7 @@
 "Execute notebooks in place, so that every stored output is what that run produced."
 import argparse
 import os
+import re
 import sys
 import time
 from hashlib import sha256
@@ -28,10 +29,11 @@ def skipped(cell, slow: bool) -> bool:
 
 
 def digests(nb) -> dict[str, str]:
-    "The code that stored outputs should come from, in short: that of the slow cells, where there are any, and that of the others."
+    "The code that stored outputs should come from, in short: that of the slow cells, where there are any, and that of the others. Captions are no code."
     code = [cell for cell in nb.cells if not skipped(cell, slow=True)]
     parts = {"live": [cell for cell in code if not skipped(cell, slow=False)], "slow": [cell for cell in code if skipped(cell, slow=False)]}
-    return {name: sha256("\0".join(cell.source for cell in cells).encode()).hexdigest()[:16] for name, cells in parts.items() if cells}
+    def short(cells): return sha256("\0".join(re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M) for cell in cells).encode()).hexdigest()[:16]
+    return {name: short(cells) for name, cells in parts.items() if cells}
 
 
 def shell(path: Path) -> CaptureShell:
