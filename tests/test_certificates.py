@@ -193,9 +193,12 @@ def test_a_proposal_that_does_not_reach_the_code_is_told_apart():
         warnings.simplefilter("always")
         found = mutual_information(lambda z: Independent(Normal(z, .1), 1), standard_normal(), inside, k=8, n=200, seed=0)
     assert found.lower == -math.inf and not math.isnan(found.stderr) and said
-    torch.manual_seed(0)
-    mae = normal_mae(1.)
-    assert certify(mae.decoder, lambda x: inside.expand((len(x),)), mae.prior, .3, budget=2**17).why == "estimator"
+    class Narrow(nn.Module):
+        def forward(self, x): return inside.expand((len(x),))
+    class Gain(nn.Module):
+        def forward(self, z): return Independent(Normal(2*z, torch.ones_like(z)), 1)
+    found = certify(Gain(), Narrow(), standard_normal(), .5*math.log(5), tol=.1)  # a tenth of prior codes comes to the rescue
+    assert found.held and math.isfinite(found.interval.width)
 
 
 def test_certificates_can_be_had_without_gradients_and_with_few_codes():
