@@ -261,7 +261,7 @@ def certify(
                 return Certificate(target, found, tol, False, 'estimator', advice)
             n, k = (n, 4*k) if wide else (4*n, k)
 
-# %% ../nbs/04_control.ipynb #047ff237
+# %% ../nbs/04_control.ipynb #042f245f
 def diagnosis(
     decoder:nn.Module, # z -> p(x|z), as in `certify`, like all that follow
     infomax:nn.Module,
@@ -272,16 +272,17 @@ def diagnosis(
     rows:int,
 ) -> tuple[str, str]: # why, and what would help
     "Why a target is not held: unfinished training, the ceiling of x, or the decoder's class."
-    reached, moving = probe(decoder, infomax, prior, target, found, budget, rows)
-    before, after = (max(target - interval.high, interval.low - target, 0.) for interval in (found, reached))      # proved distance from M
+    def distance(interval): return max(target - interval.high, interval.low - target, 0.)                           # from M, as far as proved
+    before = distance(found)
+    reached, moving = probe(decoder, infomax, prior, target, found, before/4, budget, rows)
     alone = f"following the information alone, the decoder comes to {reached.middle:.3f}"
-    if moving or after < .5*before: return 'not converged', f"{alone.capitalize()}{' and is still on its way' if moving else ''}. Train for more steps"
+    if moving or distance(reached) < .5*before: return 'not converged', f"{alone.capitalize()}{' and is still on its way' if moving else ''}. Train for more steps"
     most = ceiling(decoder(prior.sample((1,))))
     if target > .98*most and .9*most < found.middle < target:
         return 'ceiling of x', f"Of the {most:.4f} nats that x can carry, the last take edges that are infinitely sharp"
     return 'decoder class', f"Even {alone} and stays there: as it is built, it says no {'more' if found.middle < target else 'less'}"
 
-# %% ../nbs/04_control.ipynb #dc0e6b9d
+# %% ../nbs/04_control.ipynb #8689b487
 @torch.enable_grad()
 def probe(
     decoder:nn.Module, # z -> p(x|z), left as it is
@@ -289,6 +290,7 @@ def probe(
     prior:Distribution, # p(z)
     target:float, # M, nats
     found:Interval, # where the decoder is
+    tol:float, # how narrow the interval should be, nats
     budget:int, # codes decoded for the interval at most
     rows:int, # codes decoded at a time
     steps:int=200, # in a round
@@ -311,6 +313,6 @@ def probe(
         gaps.append(abs(torch.stack(errors[steps//2:]).mean().item()))               # a mean: one estimate may be off
         arrived, stuck = gaps[-1] < .1*gaps[0], gaps[-1] > .95*gaps[-2]
         if arrived or stuck: break
-    k = max(found.k, 1)
-    proposal = mixture(infomax, prior, weights=(.9, .1))
-    return mutual_information(decoder, prior, proposal, k, max(1024, min(16384, budget//k)), rows=rows), not (arrived or stuck)
+    proposal, k = mixture(infomax, prior, weights=(.9, .1)), max(found.k, 1)
+    reached = mutual_information(decoder, prior, proposal, k, max(1024, min(16384, budget//k)), rows=rows, tol=tol, budget=budget)
+    return reached, not (arrived or stuck)

@@ -92,12 +92,12 @@ class Interval(NamedTuple):
         return self.lower - errors*self.stderr <= value <= self.upper + errors*self.stderr
     def __str__(self): return f"[{self.lower:.4f}, {self.upper:.4f}] ± {self.stderr:.4f} nats" + (f" ({self.note})" if self.note else '')
 
-# %% ../nbs/02_infomax.ipynb #06cfc01a
+# %% ../nbs/02_infomax.ipynb #3e2d1496
 @torch.no_grad()
 def mutual_information(
     decoder:Callable, # z -> p(x|z), any decoder
     prior:Distribution, # p(z)
-    proposal:Callable, # x -> s(z|x): an infomax net, an encoder, the prior itself, or a `mixture` of these
+    proposal:Callable|Distribution, # x -> s(z|x): an infomax net, an encoder, the prior itself, or a mixture of these
     k:int=64, # proposals for each pair; 0 is the poster's bound
     n:int=1000, # pairs (z, x) drawn from the model
     seed:int|None=None, # None continues the present random numbers
@@ -178,9 +178,9 @@ class Mixture(Distribution):
         "Log-density of codes (..., d_z)."
         return torch.stack([part.log_prob(value) + math.log(w) for part, w in zip(self.parts, self.weights)]).logsumexp(0)
 
-# %% ../nbs/02_infomax.ipynb #c1840854
+# %% ../nbs/02_infomax.ipynb #3bdcbfb2
 def mixture(
-    *proposals:Callable, # x -> s(z|x), or distributions over z
+    *proposals:Callable|Distribution, # x -> s(z|x), or distributions over z
     weights:Sequence[float]|None=None, # positive, sum to one; None: all equal
 ) -> Callable: # x -> their mixture
     "Proposals, mixed: `mixture(r, prior, weights=(.9, .1))` is r with a tenth of prior codes. Hesterberg 1995"
@@ -191,9 +191,9 @@ def mixture(
     nets = [from_any(proposal) for proposal in proposals]
     return lambda x: Mixture([distribution_of('proposals', net, x) for net in nets], weights)
 
-# %% ../nbs/02_infomax.ipynb #9cc3c312
+# %% ../nbs/02_infomax.ipynb #a4d5dbb2
 def from_any(
-    proposal, # x -> s(z|x), or a distribution over z
+    proposal:Callable|Distribution, # x -> s(z|x), or a distribution over z
 ) -> Callable: # x -> s(z|x)
     "`proposal` as a function of x; a distribution is one that ignores it."
     return (lambda x: proposal.expand((len(x),))) if isinstance(proposal, Distribution) else proposal

@@ -48,6 +48,11 @@ def callout(m: re.Match) -> str:
     return f"{fence}{{admonition}} {title[1] if title else heading or kind.capitalize()}\n:class: {kind}\n\n"
 
 
+def plain_code(text: str) -> str:
+    "Without the links that nbdev puts into the comments of signatures, where no one can follow them."
+    return re.sub(r"^```.*?^```", lambda block: re.sub(r"\[`([^`]+)`\]\([^)]*\)", r"\1", block[0]), text, flags=re.M | re.S)
+
+
 class Page:
     "One notebook that nbdev prepared for Quarto, turned into one for MyST-NB."
     def __init__(self, path: Path):
@@ -72,7 +77,7 @@ class Page:
         if options.get("include") == "false": return []
         if options.get("output") == "asis":  # show_doc: as text, so that its headings stand in the page's contents
             texts = ["".join(o.data["text/markdown"]) for o in cell.outputs if "text/markdown" in o.get("data", {})]
-            return [mk_cell(self.markdown(text.removeprefix("---\n")), "markdown") for text in texts]
+            return [mk_cell(self.markdown(plain_code(text.removeprefix("---\n"))), "markdown") for text in texts]
         cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M)
         cell.metadata = {"tags": [tag for option, tag in TAGS.items() if option in options.items()]}
         if "fig-cap" in options: cell.metadata["mystnb"] = {"figure": self.caption(options)}
