@@ -122,9 +122,16 @@ def mutual_information(
     if k and found.width > (tol or .1): advise(found, own)
     return found
 
-# %% ../nbs/02_infomax.ipynb #60bf6a1a
-def measured(decoder, prior, s, k, n, rows) -> tuple[Interval, Tensor]:
-    "The interval from `n` pairs and `k` proposals for each, and the shares of weight that the codes themselves have."
+# %% ../nbs/02_infomax.ipynb #d6d765d0
+def measured(
+    decoder:Callable, # as in `mutual_information`, like all that follow
+    prior:Distribution,
+    s:Callable, # x -> s(z|x)
+    k:int,
+    n:int,
+    rows:int,
+) -> tuple[Interval, Tensor]: # the interval; the share of weight that each code itself has, (n,)
+    "The interval from `n` pairs and `k` proposals for each, a chunk at a time."
     chunk, parts = max(1, rows//max(k, 1)), []
     for i in range(0, n, chunk):
         z = prior.sample((min(chunk, n - i),))
@@ -134,7 +141,7 @@ def measured(decoder, prior, s, k, n, rows) -> tuple[Interval, Tensor]:
         refuse('decoder', "NaN as log-probability", "one whose log_prob is a number at its own samples", FloatingPointError)
     below, above = estimate(lower), estimate(upper)
     low, high = sorted((below.mean, above.mean))                                    # noise can cross two bounds that nearly meet
-    stderr = max(e.stderr for e in (below, above) if not math.isinf(e.mean)) if not (math.isinf(low) and math.isinf(high)) else 0.
+    stderr = max((e.stderr for e in (below, above) if math.isfinite(e.mean)), default=0.)
     return Interval(low, high, stderr, k, ess.mean().item()), own
 
 # %% ../nbs/02_infomax.ipynb #188e0ac1
