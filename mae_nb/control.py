@@ -261,7 +261,7 @@ def certify(
                 return Certificate(target, found, tol, False, 'estimator', advice)
             n, k = (n, 4*k) if wide else (4*n, k)
 
-# %% ../nbs/04_control.ipynb #042f245f
+# %% ../nbs/04_control.ipynb #d892a34d
 def diagnosis(
     decoder:nn.Module, # z -> p(x|z), as in `certify`, like all that follow
     infomax:nn.Module,
@@ -276,13 +276,15 @@ def diagnosis(
     before = distance(found)
     reached, moving = probe(decoder, infomax, prior, target, found, before/4, budget, rows)
     alone = f"following the information alone, the decoder comes to {reached.middle:.3f}"
-    if moving or distance(reached) < .5*before: return 'not converged', f"{alone.capitalize()}{' and is still on its way' if moving else ''}. Train for more steps"
+    crossed = (target - found.middle)*(target - reached.middle) < 0
+    if moving or crossed or distance(reached) < .5*before:
+        return 'not converged', f"{alone.capitalize()}{' and is still on its way' if moving else ''}. Train for more steps"
     most = ceiling(decoder(prior.sample((1,))))
     if target > .98*most and .9*most < found.middle < target:
         return 'ceiling of x', f"Of the {most:.4f} nats that x can carry, the last take edges that are infinitely sharp"
     return 'decoder class', f"Even {alone} and stays there: as it is built, it says no {'more' if found.middle < target else 'less'}"
 
-# %% ../nbs/04_control.ipynb #8689b487
+# %% ../nbs/04_control.ipynb #17f1bfc3
 @torch.enable_grad()
 def probe(
     decoder:nn.Module, # z -> p(x|z), left as it is
@@ -293,9 +295,9 @@ def probe(
     tol:float, # how narrow the interval should be, nats
     budget:int, # codes decoded for the interval at most
     rows:int, # codes decoded at a time
-    steps:int=200, # in a round
-    rounds:int=10, # at most
-    lr:float=.01, # learning rate
+    steps:int=300, # in a round
+    rounds:int=8, # at most
+    lr:float=3e-3, # learning rate
 ) -> tuple[Interval, bool]: # where it came to; was it still on its way?
     "Let a copy of the decoder follow the gradient of information alone towards M, while its infomax net keeps up, until it arrives or stops."
     decoder, infomax = copy.deepcopy(decoder), copy.deepcopy(infomax)
@@ -309,6 +311,7 @@ def probe(
             errors.append(target - terms.information)
             optimiser.zero_grad()
             (errors[-1].abs() - terms.bound).backward()
+            nn.utils.clip_grad_norm_(parameters, 1.)
             optimiser.step()
         gaps.append(abs(torch.stack(errors[steps//2:]).mean().item()))               # a mean: one estimate may be off
         arrived, stuck = gaps[-1] < .1*gaps[0], gaps[-1] > .95*gaps[-2]
