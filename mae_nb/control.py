@@ -56,7 +56,7 @@ class ModelTerms(NamedTuple):
     information: Tensor # estimate of I_p(z, x), with gradient for the decoder only; scalar
     bound: Tensor # infomax bound on I_p(z, x), with gradient for the infomax net only; scalar
 
-# %% ../nbs/04_control.ipynb #3f710c19
+# %% ../nbs/04_control.ipynb #19d855c6
 def model_terms(
     decoder:Callable, # z -> p(x|z)
     infomax:nn.Module, # x -> r(z|x)
@@ -72,8 +72,9 @@ def model_terms(
     if grid and can_integrate(px): log_evidence = by_quadrature(px, log_w)
     else: log_evidence = by_sandwich(decoder, infomax, prior, z, px, 16 if k is None else k)
     x, w = draws(px, n=1 if getattr(px, 'has_rsample', False) else 2, stratified=True)
+    log_px = px.log_prob(x)
     if k == 0: pointwise = log_prob_of_codes(infomax if joint else frozen(infomax), x, z) - prior.log_prob(z)   # Barber & Agakov
-    else: pointwise = px.log_prob(x) - log_evidence(x)
+    else: pointwise = log_px - log_evidence(x, log_px)
     information = (log_w.exp()*average(px, x, w, pointwise)).sum()
     bound = w.detach()*(log_prob_of_codes(infomax, x.detach(), z) - prior.log_prob(z))
     return ModelTerms(information, (log_w.exp()*bound.sum(0)).sum())
@@ -113,7 +114,7 @@ def codes_on_grid(
     log_w = prior.log_prob(z[:, None]) - density.log()
     return z[:, None], log_w - log_w.logsumexp(0)
 
-# %% ../nbs/04_control.ipynb #85c2130e
+# %% ../nbs/04_control.ipynb #08cc902a
 def spread(
     nodes:Tensor, # in rising order, (m,)
     density:Tensor, # of points at the nodes, linear between them, (m,)
@@ -123,20 +124,24 @@ def spread(
     gap = nodes.diff()
     mass = torch.cat([nodes.new_zeros(1), (gap*(density[1:] + density[:-1])/2).cumsum(0)])
     u = mass[-1]*(torch.arange(n).to(nodes) + torch.rand(()).to(nodes))/n
-    i = (u[:, None] >= mass[1:-1]).sum(1)                                            # the interval that a point falls into
+    i = torch.searchsorted(mass[1:-1].clone(), u, right=True)                        # the interval that a point falls into
     low, high, part = density[i], density[i + 1], (u - mass[i])/gap[i]
     here = (low**2 + 2*(high - low)*part).clamp(min=0).sqrt()
     return nodes[i] + gap[i]*2*part/(low + here), here
 
-# %% ../nbs/04_control.ipynb #d7e7d337
+# %% ../nbs/04_control.ipynb #cd623c93
 def by_quadrature(
     px:Distribution, # p(x|z) at the codes of a grid
     log_w:Tensor, # log-weights of these codes, (n,)
-) -> Callable[[Tensor], Tensor]: # x (s, n or 1, *event) -> log p(x)
-    "Log-evidence of samples as a sum over the grid that generated them."
-    return lambda x: (px.log_prob(x.unsqueeze(2)) + log_w).logsumexp(-1)
+) -> Callable[[Tensor, Tensor], Tensor]: # x (s, n or 1, *event), log p(x|z) of the codes they came from (s, n) -> log p(x), (s, n or 1)
+    "Log-evidence of samples as a sum over the grid that generated them; a category shared by all codes is summed once."
+    def log_evidence(x, log_px):
+        if x.shape[1] < len(log_w): return (log_px + log_w).logsumexp(-1, keepdim=True)
+        least = (log_px + log_w).detach() - 40                                       # adds less than float32 can tell; `exp` is slow where it underflows
+        return (px.log_prob(x.unsqueeze(2)) + log_w).clamp(min=least.unsqueeze(-1)).logsumexp(-1)
+    return log_evidence
 
-# %% ../nbs/04_control.ipynb #5bf00ee4
+# %% ../nbs/04_control.ipynb #5e3c6412
 def by_sandwich(
     decoder:Callable, # z -> p(x|z)
     infomax:Callable, # x -> r(z|x), proposes codes
@@ -144,13 +149,13 @@ def by_sandwich(
     z:Tensor, # codes, (n, d_z)
     px:Distribution, # p(x|z) at these codes
     k:int, # proposals for each datum, at least 1
-) -> Callable[[Tensor], Tensor]: # x (s, n or 1, *event) -> log p(x)
+) -> Callable[[Tensor, Tensor], Tensor]: # x (s, n or 1, *event), log p(x|z) of the codes they came from (s, n) -> log p(x), (s, n or 1)
     "Log-evidence of samples, half way between the estimates that leave out and that include the code they came from."
     @torch.no_grad()
     def proposal(x): return infomax(x.detach())
-    def log_evidence(x):
+    def log_evidence(x, log_px):
         log_w = log_weights(x.flatten(0, 1), decoder, prior, proposal, k).view(k, *x.shape[:2])
-        log_w0 = px.log_prob(x) + prior.log_prob(z) - log_prob_of_codes(proposal, x, z)
+        log_w0 = log_px + prior.log_prob(z) - log_prob_of_codes(proposal, x, z)
         return (log_mean_exp(log_w) + log_mean_exp(torch.cat([log_w0[None], log_w.expand(k, *log_w0.shape)])))/2
     return log_evidence
 

@@ -26,9 +26,10 @@ def mlp(
     hidden = [layer for a, b in zip(sizes, sizes[1:]) for layer in (nn.Linear(a, b), act())]
     return nn.Sequential(*hidden, nn.Linear(sizes[-1], check_count('d_out', d_out)))
 
-# %% ../nbs/05_nets.ipynb #4cd69c97
+# %% ../nbs/05_nets.ipynb #9b87a38b
 class NormalNet(nn.Module):
     "Normal distribution with means and log-variances by a fully connected net, or with a fixed standard deviation."
+    sd: Tensor|None
     def __init__(self,
         d_in:int, # inputs
         d_out:int, # dimensions of the normal
@@ -36,7 +37,7 @@ class NormalNet(nn.Module):
         sd:float|None=None, # fixed standard deviation; None: learnt
     ):
         super().__init__()
-        self.sd = None if sd is None else check_number('sd', sd, 'a positive number or None', low=1e-6)
+        self.register_buffer('sd', None if sd is None else torch.tensor(check_number('sd', sd, 'a positive number or None', low=1e-6)), persistent=False)
         self.net = mlp(d_in, 2*d_out if sd is None else d_out, width)
 
     def forward(self,
@@ -45,7 +46,7 @@ class NormalNet(nn.Module):
         "The distribution given `a`."
         if self.sd is not None:
             mean = self.net(a)
-            return Independent(Normal(mean, torch.full_like(mean, self.sd)), 1)
+            return Independent(Normal(mean, self.sd.expand_as(mean)), 1)
         mean, log_variance = self.net(a).chunk(2, -1)
         return Independent(Normal(mean, (log_variance.clamp(-10, 10)/2).exp()), 1)
 
@@ -66,9 +67,10 @@ class CategoricalNet(nn.Module):
         "The distribution given `z`."
         return Categorical(logits=self.log_scale.exp()*self.net(z))
 
-# %% ../nbs/05_nets.ipynb #e5e8ff3d
+# %% ../nbs/05_nets.ipynb #c64c4d2a
 class WindowNet(nn.Module):
     "Categorical distribution over ordered categories, by a window of fixed width around a learnt centre. Eq. (1)"
+    window: Tensor
     def __init__(self,
         d_in:int, # inputs
         n:int, # categories
@@ -76,7 +78,8 @@ class WindowNet(nn.Module):
         width:int=64, # units of each hidden layer
     ):
         super().__init__()
-        self.n, self.window = n, check_number('window', window, 'a positive number of categories', low=1e-6)
+        self.n = n
+        self.register_buffer('window', torch.tensor(check_number('window', window, 'a positive number of categories', low=1e-6)), persistent=False)
         self.net = mlp(d_in, 1, width)
 
     def forward(self,

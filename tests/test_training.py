@@ -1,21 +1,35 @@
 "What a reader of the chapter on training would find dull: each of these breaks when one line of `train` is wrong."
 import copy
+import shutil
 import warnings
+from functools import partial
 
+import mae_nb.train
 import numpy as np
 import pytest
 import torch
 import torch.distributions.normal
+from mae_nb.control import PIMultiplier
 from mae_nb.core import seeded
 from mae_nb.elbo import annealed
-from mae_nb.examples import categorical_mae, normal_mae
+from mae_nb.examples import categorical_mae, normal_mae, standard_normal
 from mae_nb.mae import MutualAutoencoder
-from mae_nb.nets import CategoricalNet
-from mae_nb.train import Members, TrainingDiverged, batches, fit, keep, learning_rate, sweep, training_settings
+from mae_nb.nets import CategoricalNet, NormalNet, mlp
+from mae_nb.train import Members, Recorded, TrainingDiverged, ascent, batches, fit, keep, learning_rate, sweep, tensors_of, training_settings
 from torch import nn
+from torch.distributions import Poisson
 from torch.testing import assert_close
 
 TEN = torch.arange(10)
+
+
+def flat(mae): return torch.cat([p.detach().flatten() for p in mae.parameters()])
+
+
+def with_activation(target, act):
+    mae = normal_mae(target)
+    mae.decoder.net = mlp(1, 2, act=act)
+    return mae
 
 
 def parameters(**kwargs):
@@ -32,20 +46,70 @@ def test_each_member_sees_every_datum_in_an_order_of_its_own():
     assert not torch.equal(*seen)
 
 
-def test_clip_shortens_each_net_of_each_member():
-    pair = Members([categorical_mae(1.), categorical_mae(1.)])
-    for p in pair.trained: p.grad = torch.stack([torch.full_like(p[0], .001), torch.ones_like(p[0])])
-    pair.clip()
-    for net in pair.nets:
-        norms = torch.stack([p.grad.reshape(2, -1).norm(dim=1) for p in net]).norm(dim=0)
-        assert_close(norms, torch.tensor([.001*sum(p[0].numel() for p in net)**.5, 1.]))
+def test_gradients_are_shortened_by_net_and_member(monkeypatch):
+    pair, control = Members([categorical_mae(1.), categorical_mae(1.)]), PIMultiplier(2)
+    long = [torch.stack([torch.full_like(p[0], .001), torch.ones_like(p[0])]) for p in pair.trained]
+    monkeypatch.setattr(pair, "gradient", lambda value, trained: long)
+    with training_settings(1):
+        grads, ok, row, state = ascent(pair, control, TEN.expand(2, 10), pair.trained, pair.fixed, tensors_of(control), torch.ones(2), torch.tensor(1.))
+    for g in grads: assert_close(g.norm(dim=1), torch.tensor([.001*g.shape[1]**.5, 1.]))
+    assert ok.all() and row.shape == (2, 7) and state.keys() == {"multiplier", "past"}
 
 
-def test_every_step_clips(monkeypatch):
-    calls = []
-    monkeypatch.setattr(Members, "clip", lambda self: calls.append(1))
-    fit(categorical_mae(.5), TEN, steps=3, progress=False)
-    assert len(calls) == 3
+@pytest.mark.parametrize("make", [partial(categorical_mae, .5), partial(normal_mae, None)])
+def test_a_lone_model_has_the_gradient_of_its_objective(make):
+    with seeded(0): mae = make()
+    lone, control = Members([mae], lone=True), PIMultiplier(1)
+    x = mae.data[None, :50]
+    with training_settings(1):
+        with seeded(1): grads, *_ = ascent(lone, control, x, lone.trained, lone.fixed, tensors_of(control), torch.ones(1), torch.tensor(.7))
+        with seeded(1): terms = mae(x[0])
+    value = terms.reconstruction - .7*terms.rate + (terms.bound if mae.target else 0.)  # the coefficient of the first step is zero
+    for g, net in zip(grads, (mae.encoder, mae.decoder, mae.infomax)):
+        own = torch.cat([p.flatten() for p in torch.autograd.grad(value, list(net.parameters()), retain_graph=True)])
+        assert_close(g[0], own/max(1., own.norm().item()))
+    lone.write_back(lone.trained)
+    assert all(p.untyped_storage().nbytes() == p.nbytes for p in mae.parameters())  # nothing is shared any more
+
+
+def test_a_recorded_step_is_the_step_itself(monkeypatch):
+    def trained(): return torch.stack([flat(run.mae) for run in sweep(categorical_mae, [.5, 1.], steps=30, progress=False)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        recorded = trained()
+        monkeypatch.setattr(mae_nb.train, "python_state", lambda mae: object())  # never the same: nothing is recorded
+        assert torch.equal(recorded, trained())
+
+
+def test_many_members_go_some_at_a_time():
+    seen = []
+    def step(a, b): seen.append(len(a)); return a*b, [a + b]
+    a = torch.arange(150.)
+    product, (total,) = Recorded(step, categorical_mae(1.), most=64)(a, torch.tensor(2.))
+    assert torch.equal(product, 2*a) and torch.equal(total, a + 2) and seen == [50]  # recorded once, played three times
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch's compiler needs g++")
+def test_a_compiled_step_is_the_step_itself():
+    def trained(compile): return flat(sweep(normal_mae, [None], [0, 1], steps=20, progress=False, compile=compile)[1].mae)
+    assert_close(trained(True), trained(False), rtol=0, atol=1e-4)
+
+
+def test_a_sampler_that_refuses_nan_stops_only_its_own_member():
+    class Counts(nn.Module):
+        "A Poisson decoder whose rate is not a number once it has moved too far."
+        def __init__(self, limit): super().__init__(); self.net = mlp(1, 1); self.register_buffer("limit", torch.tensor(limit)); nn.init.zeros_(self.net[-1].bias)
+        def forward(self, z):
+            rate = self.net(z)[:, 0].exp()
+            return Poisson(torch.where(self.net[-1].bias.abs() > self.limit, torch.nan, rate))
+    class Normals(NormalNet):
+        def forward(self, x): return super().forward(x[:, None])
+    def make(target): return MutualAutoencoder(Normals(1, 1), Counts(.01 if target == .1 else 100.), standard_normal(), Normals(1, 1), target, k=2, codes=8, data=torch.arange(4.))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        runs = sweep(make, [.1, .2], steps=60, progress=False)
+    assert any("Target 0.1, seed 0: failed at step" in str(w.message) for w in caught)
+    assert len(runs[0].history) < 60 == len(runs[1].history) and all(p.isfinite().all() for run in runs for p in run.mae.parameters())
 
 
 def test_keep_copies_members_that_are_ok():
@@ -171,12 +235,13 @@ def test_settings_are_given_back():
 
 def test_models_of_unlike_structure_or_settings_are_refused():
     with pytest.raises(ValueError, match="differs in decoder"): sweep(lambda t: categorical_mae(t, width=int(100*t)), [.5, 1.])
-    with pytest.raises(ValueError, match="differs in decoder.sd"): sweep(lambda t: normal_mae(t, sd=t), [.5, 1.])
+    with pytest.raises(ValueError, match="differs in codes"): sweep(lambda t: normal_mae(t, codes=int(10*t)), [.5, 1.])
+    with pytest.raises(ValueError, match="differs in decoder.net.1"): sweep(lambda t: with_activation(t, nn.Tanh if t > .6 else nn.ReLU), [.5, 1.])
 
 
 def test_equal_members_have_noise_of_their_own():
     twins = Members([categorical_mae(.5)]*2)
-    with training_settings(twins): terms = twins.terms(TEN.expand(2, 10))
+    with training_settings(1): terms = twins.terms(twins.trained, twins.fixed, TEN.expand(2, 10))
     assert terms.reconstruction[0] != terms.reconstruction[1]
 
 
