@@ -89,7 +89,7 @@ def batches(
         order = torch.stack([torch.randperm(len(x), device=x.device) for _ in range(members)])
         yield from (x[rows] for rows in order.split(size, 1) if rows.shape[1] == size)
 
-# %% ../nbs/07_train.ipynb #305ea5bb
+# %% ../nbs/07_train.ipynb #2ea9006c
 class Members:
     "Models of one structure; the trained parameters of each net lie end to end, a row a member."
     randomness = 'different'                                                   # each member draws its own; see `torch.func.vmap`
@@ -110,7 +110,7 @@ class Members:
         self.fixed = {} if lone else {name: torch.stack([other[name] for other in others]) for name in others[0].keys() - learnt}
         self.device = self.trained[0].device
         if lone:
-            for name, p in self.pieces(self.trained).items(): self.own[0][name].data = p[0]  # a view: changes with the row
+            for name, piece in self.pieces(self.trained).items(): self.own[0][name].data = piece[0]  # a view: changes with the row
 
     def pieces(self,
         trained:list[Tensor], # like `self.trained`
@@ -131,7 +131,8 @@ class Members:
         try: return vmap(one, randomness=self.randomness)(self.pieces(trained) | fixed, x)
         except (RuntimeError, ValueError) as e:
             if 'vmap' not in str(e): raise
-            refuse('make_mae', f"a model whose {part_at_fault(self.base, e)} cannot be run for many models as one ({e})", "one that torch.func.vmap can run; `fit` trains any")
+            refuse('make_mae', f"a model whose {part_at_fault(self.base, e)} cannot be run for many models as one ({e})",
+                   "one that torch.func.vmap can run; `fit` trains any")
 
     def gradient(self,
         value:Tensor, # (members,)
@@ -198,7 +199,7 @@ def part_at_fault(
     running = [id(frame.f_locals.get('self')) for frame, _ in traceback.walk_tb(error.__traceback__)]
     return ([names[i] for i in running if i in names] or ['objective'])[-1]
 
-# %% ../nbs/07_train.ipynb #7c3756d9
+# %% ../nbs/07_train.ipynb #5f9edd98
 class Recorded:
     "A step of training, recorded at its first call for each shape of its input and played back at the others."
     def __init__(self,
@@ -206,7 +207,7 @@ class Recorded:
         mae:MutualAutoencoder, # whose code it runs
         compile:bool=False, # let PyTorch's compiler merge its operations
         most:int=64, # members at a time, which bounds the memory
-    ): self.step, self.mae, self.compile, self.most, self.tapes = step, mae, compile, most, {}
+    ): self.step, self.mae, self.compile, self.most, self.tapes = step, mae, compile, most, dict[torch.Size, Callable]()
 
     def __call__(self, *tensors):
         "The step, some members at a time."
@@ -227,7 +228,7 @@ class Recorded:
         with torch.random.fork_rng(): tape = make_fx(self.step)(*tree_map(lambda t: t.detach().clone().requires_grad_(t.requires_grad), tensors))
         if python_state(self.mae) == before:
             tape.graph.eliminate_dead_code(); tape.recompile()
-            return torch.no_grad()(compiled(tape) if self.compile else tape)
+            return torch.inference_mode()(compiled(tape) if self.compile else tape)
         if self.compile: refuse('compile', "True for a model that counts its calls, or draws random numbers outside torch", "False for such a model")
         return self.step
 
@@ -314,7 +315,7 @@ def objective(
     if not members.base.joint: value = value + terms.bound
     return value
 
-# %% ../nbs/07_train.ipynb #63394811
+# %% ../nbs/07_train.ipynb #303e2baa
 def ascent(
     members:Members, # what is trained
     control:PIMultiplier|Penalty, # error -> coefficient of the gradient of information
@@ -324,7 +325,7 @@ def ascent(
     state:dict[str, Tensor], # of the controller, (members,) each
     asked:Tensor, # the target so far, (members,), nats
     kl_weight:Tensor, # weight of the rate
-) -> tuple[list[Tensor], Tensor, Tensor, dict[str, Tensor]]: # gradients, like `trained`; are they finite? (members,); a row of the histories, (members, series); the controller's next state
+) -> tuple[list[Tensor], Tensor, Tensor, dict[str, Tensor]]: # gradients; are all numbers finite? (members,); a row of the histories, (members, series); next state
     "The gradients of all members' objectives, of each net and member shortened to length one: a function of tensors alone."
     vars(control).update(state)
     terms = members.terms(trained, fixed, x)
@@ -339,7 +340,7 @@ def tensors_of(control:PIMultiplier|Penalty) -> dict[str, Tensor]:
     "The controller's state."
     return {name: t for name, t in vars(control).items() if isinstance(t, Tensor)}
 
-# %% ../nbs/07_train.ipynb #447a9873
+# %% ../nbs/07_train.ipynb #b9384617
 def train(
     maes:Sequence[MutualAutoencoder], # built alike, differing in target and in their parameters' values
     data:Any, # tensor, NumPy array or DataLoader
@@ -354,7 +355,7 @@ def train(
     members = Members(maes, lone=len(maes) == 1 and not compile)
     control = CONTROLS[maes[0].control](len(maes)).to(members.device)
     up = partial(ascent, members, control)
-    if not members.lone: up = Recorded(up, members.base, compile)
+    if not members.lone: up = Recorded(up, members.base, compile)  # type: ignore[assignment]
     target = torch.tensor([mae.target or 0. for mae in maes], device=members.device)
     optimiser, state, feed = torch.optim.Adam(members.trained, fused=True), tensors_of(control), batches(maes[0], data, batch_size, len(maes))
     safe, mean, averaged, rows = Safe(members, steps), [p.detach().clone() for p in members.trained], 0, []
@@ -525,18 +526,18 @@ def checked_train(maes, data, steps, batch_size, lr, seed, kl_weight, progress, 
         kl_weight = lambda progress: constant
     with seeded(seed): return train(maes, data, steps, batch_size, lr, kl_weight, progress, compile)
 
-# %% ../nbs/07_train.ipynb #5ca5b265
+# %% ../nbs/07_train.ipynb #efd768dd
 class Run(NamedTuple):
     "One member of a sweep."
     mae: MutualAutoencoder
-    target: float|None
+    target: Any
     seed: int
     history: History
 
-# %% ../nbs/07_train.ipynb #e060a3f5
+# %% ../nbs/07_train.ipynb #1e96770a
 def sweep(
     make_mae:Callable[..., MutualAutoencoder], # target -> model
-    targets:Iterable[float|None], # nats; None: a plain VAE
+    targets:Iterable[Any], # nats; None: a plain VAE; or anything else that `make_mae` takes
     seeds:Iterable[int]=(0,), # each initialises a model of its own
     data:Any=None, # as in `fit`
     steps:int=4000, # as in `fit`, like all that follow

@@ -104,7 +104,9 @@ def test_a_sampler_that_refuses_nan_stops_only_its_own_member():
             return Poisson(torch.where(self.net[-1].bias.abs() > self.limit, torch.nan, rate))
     class Normals(NormalNet):
         def forward(self, x): return super().forward(x[:, None])
-    def make(target): return MutualAutoencoder(Normals(1, 1), Counts(.01 if target == .1 else 100.), standard_normal(), Normals(1, 1), target, k=2, codes=8, data=torch.arange(4.))
+    def make(target):
+        decoder = Counts(.01 if target == .1 else 100.)
+        return MutualAutoencoder(Normals(1, 1), decoder, standard_normal(), Normals(1, 1), target, k=2, codes=8, data=torch.arange(4.))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         runs = sweep(make, [.1, .2], steps=60, progress=False)
