@@ -1,5 +1,5 @@
 # From a bare clone with Python 3.10 or newer, each target first sets up .venv by itself.
-.PHONY: help figures test docs export readme run clean
+.PHONY: help figures test bench docs export readme run clean
 .DEFAULT_GOAL := help
 
 # Nets this small train several times faster on one thread than on many.
@@ -14,6 +14,9 @@ figures: .venv/stamp ## train the models of Figures 4, 5 and 6 and draw them in 
 test: .venv/stamp ## run every check: notebooks, library, wheel, docs
 	.venv/bin/python tools/check.py
 
+bench: .venv-bench/stamp ## compare training speed with pythae and JAX, in an environment of its own: make bench [TURNS=5]
+	env -u OMP_NUM_THREADS .venv-bench/bin/python bench/run.py --turns $(or $(TURNS),5) --out bench/results.txt
+
 docs: .venv/stamp ## render the notebooks in _docs/ (no Quarto needed)
 	.venv/bin/python tools/docs.py
 
@@ -27,11 +30,17 @@ run: .venv/stamp ## run notebooks in place and store their outputs: make run NB=
 	.venv/bin/python tools/run_nbs.py $(if $(SLOW),--slow) $(or $(NB),nbs/*.ipynb)
 
 clean: ## remove what the other targets made
-	rm -rf .venv figures _docs _proc build dist *.egg-info
+	rm -rf .venv .venv-bench figures _docs _proc build dist *.egg-info
 
 # The first Python that is new enough; `make PYTHON=/path/to/python` overrules.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
+
+.venv-bench/stamp: settings.ini setup.py constraints.txt bench/requirements.txt
+	@test -n "$(PYTHON)" || { echo "mae_nb needs Python 3.10 or newer, and there is none on the PATH." >&2; exit 1; }
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install -q -c constraints.txt -r bench/requirements.txt -e .
+	@touch $@
 
 # The stamp comes last, so an installation cut short is taken up again by the next call.
 .venv/stamp: settings.ini setup.py constraints.txt

@@ -22,9 +22,9 @@ def timed(train, steps: int) -> tuple[float, float]:
     return (marks[-1] - marks[WARM])/(steps - 1)*1e3, marks[1] - start
 
 
-def alone(target) -> tuple[float, float]:
+def alone(target, compile: bool = False) -> tuple[float, float]:
     with torch.random.fork_rng(): torch.manual_seed(0); mae = normal_mae(target)
-    return timed(partial(fit, mae), 300)
+    return timed(partial(fit, mae, compile=compile), 300)
 
 
 def together(target, members: int, compile: bool = False) -> tuple[float, float]:
@@ -32,6 +32,6 @@ def together(target, members: int, compile: bool = False) -> tuple[float, float]
 
 
 if __name__ == "__main__":
-    serve({f"{name}, fit": partial(alone, target) for name, target in (("VAE", None), ("MAE", 1.))}
+    serve({f"{name}, fit{', compiled' if c else ''}": partial(alone, target, c) for name, target in (("VAE", None), ("MAE", 1.)) for c in (False, True)}
           | {f"{name}, sweep of {m}{', compiled' if c else ''}": partial(together, target, m, c)
              for name, target in (("VAE", None), ("MAE", 1.)) for m, c in ((4, False), (16, False), (64, False), (256, False), (16, True), (64, True))})

@@ -6,12 +6,10 @@
 __all__ = ['STEPS', 'Data', 'FIGURE_5', 'FIGURE_6', 'CURVES', 'judged', 'chosen', 'normal_pdf', 'figure_5_data', 'figure_5',
            'figure_6_data', 'figure_6', 'family', 'curves', 'figure_4_data', 'figure_4', 'mae_figures']
 
-# %% ../nbs/09_figures.ipynb #f2639161
+# %% ../nbs/09_figures.ipynb #1b4fc6f5
 import argparse
 import math
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 

@@ -199,7 +199,7 @@ def part_at_fault(
     running = [id(frame.f_locals.get('self')) for frame, _ in traceback.walk_tb(error.__traceback__)]
     return ([names[i] for i in running if i in names] or ['objective'])[-1]
 
-# %% ../nbs/07_train.ipynb #5f9edd98
+# %% ../nbs/07_train.ipynb #7bd6f88e
 class Recorded:
     "A step of training, recorded at its first call for each shape of its input and played back at the others."
     def __init__(self,
@@ -213,7 +213,8 @@ class Recorded:
         "The step, some members at a time."
         members = len(tensors[0])
         cut = np.linspace(0, members, -(-members//self.most) + 1).astype(int).tolist()
-        parts = [self.play(*tree_map(lambda t: t[i:j] if t.dim() else t, tensors)) for i, j in zip(cut, cut[1:])]
+        def some(i, j): return tree_map(lambda t: t[i:j] if t.dim() else t, tensors)
+        parts = [self.play(*some(i, j)) for i, j in zip(cut, cut[1:])]
         return parts[0] if len(parts) == 1 else tree_map(lambda *part: torch.cat(part), *parts)
 
     def play(self, *tensors):
@@ -232,12 +233,12 @@ class Recorded:
         if self.compile: refuse('compile', "True for a model that counts its calls, or draws random numbers outside torch", "False for such a model")
         return self.step
 
-# %% ../nbs/07_train.ipynb #10a003b5
+# %% ../nbs/07_train.ipynb #1da45408
 def python_state(
     mae:MutualAutoencoder, # any
 ) -> tuple:
     "What a forward pass could change without any tensor showing it."
-    return settings(mae), random.getstate(), str(np.random.get_state())
+    return settings(mae), random.getstate(), str(np.random.get_state())  # noqa: NPY002
 
 # %% ../nbs/07_train.ipynb #d5cc8667
 def compiled(
@@ -445,7 +446,7 @@ def histories(
     kept = names if maes[0].target is not None else names[:3]
     return [History({name: table[:end, i, names.index(name)] for name in kept}) for i, end in enumerate(failed)]
 
-# %% ../nbs/07_train.ipynb #6b07708a
+# %% ../nbs/07_train.ipynb #f83a1ea6
 class ProgressBar:
     "A line on stderr, twice a second: ELBO, information and multiplier of one model, or the worst error of many and how many hold their target; time left."
     def __init__(self,
@@ -473,6 +474,7 @@ class ProgressBar:
     def state(self, rows:list[Tensor], alive:Tensor) -> str:
         "The last step of one model; the mean of the last fifty of many."
         elbo, _, _, information, _, asked, multiplier = (rows[-1] if len(alive) == 1 else torch.stack(rows[-50:]).mean(0)).T
+        if not alive.any(): return "all failed"
         failed = f", {(~alive).sum()} failed" if not alive.all() else ''
         if self.target is None: return f"{f'{len(alive)} models, ' if len(alive) > 1 else ''}ELBO {elbo[alive].mean():.4f}{failed}"
         if len(alive) == 1: return f"ELBO {elbo.item():.4f}  I {information.item():.4f} of {asked.item():.4f} nats  multiplier {multiplier.item():.3f}"
