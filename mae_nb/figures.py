@@ -21,12 +21,12 @@ from .examples import categorical_mae, normal_mae
 from .oracle import NORMAL_BEST, exact_information, exact_log_likelihood, fixed_sd_log_likelihood
 from .train import sweep
 
-# %% ../nbs/09_figures.ipynb #c3ae906d
+# %% ../nbs/09_figures.ipynb #3048c894
 _GRID = np.linspace(-6, 6, 1201) # of codes, and of x in the normal problem
 _X = torch.tensor(_GRID)[:, None]
 _WEIGHTS = (-_X[:, 0]**2/2).softmax(0) # weights of N(0, 1) on the grid
 _DIGITS = torch.arange(10)
-STEPS = {('categorical', True): 2000, ('normal', True): 1600, ('normal', False): 800, ('categorical', False): 800} # of training, by problem and freedom; the longest first
+STEPS = {('categorical', True): 2000, ('normal', True): 1600, ('normal', False): 800, ('categorical', False): 800} # by problem and freedom, longest first
 Data = dict[str, np.ndarray]
 
 # %% ../nbs/09_figures.ipynb #4c412be6

@@ -199,7 +199,7 @@ def part_at_fault(
     running = [id(frame.f_locals.get('self')) for frame, _ in traceback.walk_tb(error.__traceback__)]
     return ([names[i] for i in running if i in names] or ['objective'])[-1]
 
-# %% ../nbs/07_train.ipynb #7bd6f88e
+# %% ../nbs/07_train.ipynb #0e13cdbb
 class Recorded:
     "A step of training, recorded at its first call for each shape of its input and played back at the others."
     def __init__(self,
@@ -229,7 +229,7 @@ class Recorded:
         with torch.random.fork_rng(): tape = make_fx(self.step)(*tree_map(lambda t: t.detach().clone().requires_grad_(t.requires_grad), tensors))
         if python_state(self.mae) == before:
             tape.graph.eliminate_dead_code(); tape.recompile()
-            return torch.inference_mode()(compiled(tape) if self.compile else tape)
+            return torch.no_grad()(compiled(tape)) if self.compile else torch.inference_mode()(tape)
         if self.compile: refuse('compile', "True for a model that counts its calls, or draws random numbers outside torch", "False for such a model")
         return self.step
 
