@@ -17,7 +17,7 @@ from mae_nb.mae import MutualAutoencoder
 from mae_nb.nets import CategoricalNet, NormalNet, mlp
 from mae_nb.train import Members, Recorded, TrainingDiverged, ascent, batches, fit, keep, learning_rate, sweep, tensors_of, training_settings
 from torch import nn
-from torch.distributions import Poisson
+from torch.distributions import Independent, Normal, Poisson
 from torch.testing import assert_close
 
 TEN = torch.arange(10)
@@ -86,7 +86,7 @@ def test_many_members_go_some_at_a_time():
     def step(a, b): seen.append(len(a)); return a*b, [a + b]
     a = torch.arange(150.)
     product, (total,) = Recorded(step, categorical_mae(1.), most=64)(a, torch.tensor(2.))
-    assert torch.equal(product, 2*a) and torch.equal(total, a + 2) and seen == [50]  # recorded once, played three times
+    assert torch.equal(product, 2*a) and torch.equal(total, a + 2) and seen == [50, 50]  # recorded, compared, and played three times
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch's compiler needs g++")
@@ -112,6 +112,47 @@ def test_a_sampler_that_refuses_nan_stops_only_its_own_member():
         runs = sweep(make, [.1, .2], steps=60, progress=False)
     assert any("Target 0.1, seed 0: failed at step" in str(w.message) for w in caught)
     assert len(runs[0].history) < 60 == len(runs[1].history) and all(p.isfinite().all() for run in runs for p in run.mae.parameters())
+
+
+def test_members_that_differ_unseen_are_refused():
+    shared, priors = normal_mae(.5).encoder, iter([standard_normal(), Independent(Normal(torch.zeros(1), 2.), 1)])
+    def with_prior(target): mae = normal_mae(target); mae.prior = next(priors); return mae
+    def with_shared(target): mae = normal_mae(target); mae.encoder = shared; return mae
+    def with_data(target): mae = normal_mae(target); mae.data = mae.data + target; return mae
+    def with_frozen(target): mae = normal_mae(target); mae.decoder.requires_grad_(target < .7); return mae
+    for make, what in [(with_prior, "prior"), (with_shared, "share encoder"), (with_data, "data"), (with_frozen, "trained in the first")]:
+        with pytest.raises(ValueError, match=what): sweep(make, [.5, 1.], steps=1, progress=False)
+    with pytest.raises(TypeError, match="make_mae got a function that returns a Linear"): sweep(lambda target: nn.Linear(1, 1), [.5])
+    with pytest.raises(ValueError, match="kl_weight got nan"): fit(normal_mae(), steps=1, kl_weight=lambda progress: float("nan"), progress=False)
+
+
+def test_noise_from_outside_torch_is_drawn_at_every_step():
+    noise, drawn = np.random.default_rng(0), []
+    class Noisy(NormalNet):
+        def forward(self, z): drawn.append(noise.normal()); return super().forward(z + drawn[-1])
+    def make(target): mae = normal_mae(target); mae.decoder = Noisy(1, 1); return mae
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sweep(make, [.5, 1.], steps=30, progress=False)
+    assert len(drawn) > 60
+
+
+def test_a_failed_member_gets_back_its_buffers_too():
+    class Breaks(nn.Module):
+        "An encoder with a running mean, whose output is not a number once its weights have moved too far."
+        def __init__(self, limit):
+            super().__init__()
+            self.norm, self.net = nn.BatchNorm1d(1), NormalNet(1, 1)
+            self.register_buffer("limit", torch.tensor(limit))
+        def forward(self, x):
+            return self.net(self.norm(torch.where((self.norm.weight - 1).abs() > self.limit, torch.nan, x)))
+    def make(target): mae = normal_mae(target); mae.encoder = Breaks(.01 if target == .5 else 100.); return mae
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        broken, sound = (run.mae.encoder.norm for run in sweep(make, [.5, 1.], steps=200, progress=False))
+        with pytest.raises(TrainingDiverged): fit(lone := make(.5), steps=200, progress=False)
+    assert all(norm.running_mean.isfinite() and norm.running_var.isfinite() for norm in (broken, sound, lone.encoder.norm))
+    assert broken.num_batches_tracked < sound.num_batches_tracked
 
 
 def test_keep_copies_members_that_are_ok():
