@@ -555,7 +555,7 @@ class Run(NamedTuple):
     seed: int
     history: History
 
-# %% ../nbs/07_train.ipynb #3a0dd29d
+# %% ../nbs/07_train.ipynb #3c97856b
 def sweep(
     make_mae:Callable[..., MutualAutoencoder], # target -> model
     targets:Iterable[Any], # nats; None: a plain VAE; or anything else that `make_mae` takes
@@ -574,7 +574,8 @@ def sweep(
     maes = []
     for target, seed in plan:
         with seeded(seed): maes.append(make_mae(target))
-        if not isinstance(maes[-1], MutualAutoencoder): refuse('make_mae', f"a function that returns a {type(maes[-1]).__name__}", "one that returns a MutualAutoencoder", TypeError)
+        if not isinstance(maes[-1], MutualAutoencoder):
+            refuse('make_mae', f"a function that returns a {type(maes[-1]).__name__}", "one that returns a MutualAutoencoder", TypeError)
     groups = [[i for i, mae in enumerate(maes) if (mae.target is None) == plain] for plain in (True, False)] # plain VAEs have an objective of their own
     for chosen in groups: check_alike([maes[i] for i in chosen], own_data=data is None)
     runs: dict[int, Run] = {}
