@@ -15,7 +15,7 @@ from mae_nb.elbo import annealed
 from mae_nb.examples import categorical_mae, normal_mae, standard_normal
 from mae_nb.mae import MutualAutoencoder
 from mae_nb.nets import CategoricalNet, NormalNet, mlp
-from mae_nb.train import Members, Recorded, TrainingDiverged, ascent, batches, fit, keep, learning_rate, sweep, tensors_of, training_settings
+from mae_nb.train import Members, ProgressBar, Recorded, TrainingDiverged, ascent, batches, fit, keep, learning_rate, sweep, tensors_of, training_settings
 from torch import nn
 from torch.distributions import Independent, Normal, Poisson
 from torch.testing import assert_close
@@ -153,6 +153,25 @@ def test_a_failed_member_gets_back_its_buffers_too():
         with pytest.raises(TrainingDiverged): fit(lone := make(.5), steps=200, progress=False)
     assert all(norm.running_mean.isfinite() and norm.running_var.isfinite() for norm in (broken, sound, lone.encoder.norm))
     assert broken.num_batches_tracked < sound.num_batches_tracked
+
+
+def test_a_loader_may_feed_nets_that_need_their_memory_in_order():
+    class Smoothed(NormalNet):
+        def forward(self, x): return super().forward(nn.functional.avg_pool1d(x.view(1, -1, 2), 1).view(-1, 2))
+    data = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
+    def make(target): return MutualAutoencoder(Smoothed(2, 1), NormalNet(1, 2), standard_normal(), NormalNet(2, 1), target, data=data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        runs = sweep(make, [.1, .2], data=torch.utils.data.DataLoader(data, batch_size=25), steps=7, progress=False)  # the last batch of a pass is smaller
+    assert all(len(run.history) == 7 for run in runs)
+
+
+def test_progress_of_many_counts_those_that_hold():
+    bar, row = ProgressBar(100, torch.tensor([.5, 1., 1.5]), on=False), torch.zeros(3, 7)
+    row[:, 3] = torch.tensor([.51, 1.2, 1.4])
+    assert bar.state([row], torch.tensor([True, True, True])) == "worst |I - M| 0.2000 nats, 1 of 3 held"
+    assert bar.state([row], torch.tensor([True, False, True])) == "worst |I - M| 0.1000 nats, 1 of 3 held, 1 failed"
+    assert bar.state([row], torch.tensor([False, False, False])) == "all failed"
 
 
 def test_keep_copies_members_that_are_ok():
