@@ -170,7 +170,7 @@ def log_prob_of_codes(
     if x.shape[1] == n: return net(x.flatten(0, 1)).log_prob(z.repeat(s, 1)).view(s, n)
     return net(x[:, 0]).log_prob(z[:, None].expand(n, s, -1)).T
 
-# %% ../nbs/04_control.ipynb #ec3d9815
+# %% ../nbs/04_control.ipynb #81abe74c
 class Penalty:
     "The poster's penalty C |M - I|: a coefficient of fixed size and the sign of the error."
     def __init__(self,
@@ -178,7 +178,10 @@ class Penalty:
         weight:float=5., # C
     ): self.multiplier, self.weight = torch.zeros(members), weight
 
-    def to(self, device): self.multiplier = self.multiplier.to(device); return self
+    def to(self, device) -> 'Penalty':
+        "Moved to a device."
+        self.multiplier = self.multiplier.to(device)
+        return self
 
     def __call__(self,
         error:Tensor, # M minus the estimate, (members,), nats
@@ -187,7 +190,7 @@ class Penalty:
         self.multiplier = self.weight*error.sign()
         return self.multiplier
 
-# %% ../nbs/04_control.ipynb #05ff48cf
+# %% ../nbs/04_control.ipynb #0ea283bb
 class PIMultiplier:
     "Lagrange multiplier with a proportional part on past errors and an integral of all errors. Eq. (3)"
     def __init__(self,
@@ -200,7 +203,10 @@ class PIMultiplier:
         self.gain, self.rate, self.memory, self.bound = gain, rate, memory, bound
         self.multiplier, self.past = torch.zeros(members), torch.zeros(members)
 
-    def to(self, device): self.multiplier, self.past = self.multiplier.to(device), self.past.to(device); return self
+    def to(self, device) -> 'PIMultiplier':
+        "Moved to a device."
+        self.multiplier, self.past = self.multiplier.to(device), self.past.to(device)
+        return self
 
     def __call__(self,
         error:Tensor, # M minus the estimate, (members,), nats

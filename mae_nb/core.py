@@ -170,8 +170,8 @@ def is_enumerable(
     "Does `d` list its support, and is the list short?"
     return getattr(d, 'has_enumerate_support', False) and len(d.enumerate_support(expand=False)) <= most
 
-# %% ../nbs/00_core.ipynb #e6895a13
-GOLDEN = (5**.5 - 1)/2
+# %% ../nbs/00_core.ipynb #ff58954d
+GOLDEN = (5**.5 - 1)/2 # golden ratio: its multiples, modulo 1, fill a line evenly
 
 # %% ../nbs/00_core.ipynb #ade64ac8
 def stratified_rsample(

@@ -52,7 +52,7 @@ def normal_mae(
     data = Normal(0., 1.).icdf((torch.arange(10_000) + .5)/10_000)[:, None]
     return MutualAutoencoder(encoder, decoder, standard_normal(), infomax, target, data=data, **kwargs)
 
-# %% ../nbs/08_examples.ipynb #d5b2dee7
+# %% ../nbs/08_examples.ipynb #ee167372
 class Problem(NamedTuple):
     "One of the poster's problems, with what its exact likelihood takes."
     make: Callable # target -> model
@@ -61,7 +61,8 @@ class Problem(NamedTuple):
     best: float # the best log-likelihood, nats
 
 _GRID = torch.linspace(-6, 6, 601, dtype=torch.float64)[:, None]
-PROBLEMS = {'categorical': Problem(categorical_mae, torch.arange(10), None, -math.log(10)),
+PROBLEMS = { # the poster's two, by name
+            'categorical': Problem(categorical_mae, torch.arange(10), None, -math.log(10)),
             'normal': Problem(normal_mae, _GRID, (-_GRID[:, 0]**2/2).softmax(0), NORMAL_BEST)}
 
 # %% ../nbs/08_examples.ipynb #4739b108

@@ -21,13 +21,13 @@ from .examples import categorical_mae, normal_mae
 from .oracle import NORMAL_BEST, exact_information, exact_log_likelihood, fixed_sd_log_likelihood
 from .train import sweep
 
-# %% ../nbs/09_figures.ipynb #3048c894
+# %% ../nbs/09_figures.ipynb #00de20c6
 _GRID = np.linspace(-6, 6, 1201) # of codes, and of x in the normal problem
 _X = torch.tensor(_GRID)[:, None]
 _WEIGHTS = (-_X[:, 0]**2/2).softmax(0) # weights of N(0, 1) on the grid
 _DIGITS = torch.arange(10)
 STEPS = {('categorical', True): 2000, ('normal', True): 1600, ('normal', False): 800, ('categorical', False): 800} # by problem and freedom, longest first
-Data = dict[str, np.ndarray]
+Data = dict[str, np.ndarray] # the numbers of a figure, by name
 
 # %% ../nbs/09_figures.ipynb #4c412be6
 def judged(
@@ -60,8 +60,12 @@ def chosen(
     "Some members."
     return {k: v if k == 'z' else v[rows] for k, v in data.items()}
 
-# %% ../nbs/09_figures.ipynb #7702a237
-def normal_pdf(x, mean=0., sd=1.):
+# %% ../nbs/09_figures.ipynb #e32785fd
+def normal_pdf(
+    x, # where, an array
+    mean=0., # of the normal
+    sd=1., # its standard deviation
+):
     "Density of N(mean, sd²), in NumPy."
     return np.exp(-((x - mean)/sd)**2/2)/(sd*math.sqrt(2*math.pi))
 

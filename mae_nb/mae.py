@@ -25,10 +25,10 @@ class Terms(NamedTuple):
     information: Tensor # estimate of I_p(z, x); zero for a plain VAE
     bound: Tensor # infomax bound, trains the infomax net; zero for a plain VAE
 
-# %% ../nbs/06_mae.ipynb #15251fd0
-CONTROLS = {'pi': PIMultiplier, 'penalty': Penalty}
+# %% ../nbs/06_mae.ipynb #9372e86e
+CONTROLS = {'pi': PIMultiplier, 'penalty': Penalty} # controllers by name
 
-# %% ../nbs/06_mae.ipynb #751e12b2
+# %% ../nbs/06_mae.ipynb #a9ce9d25
 class MutualAutoencoder(nn.Module):
     "A variational autoencoder whose code carries `target` nats of information about x, in the model's own joint p(z) p(x|z)."
     def __init__(self,
@@ -135,6 +135,7 @@ class MutualAutoencoder(nn.Module):
             return check_data(x, self.decoder(self.prior.sample((1,)).to(like.device)), self.event_shape).to(like.device)
 
     def extra_repr(self) -> str:
+        "What `repr` says: target, control and certificate."
         known = self.certified and self.certified[1] == self.fingerprint()
         return f"target={self.target}, control={self.control!r}\n" + (f"certificate: {self.certified[0]}" if known else "no certificate: call .certificate()")
 

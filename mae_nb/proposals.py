@@ -106,12 +106,12 @@ class FlowNet(nn.Module):
         "The distribution given `a`."
         return self.flow(a)
 
-# %% ../nbs/10_proposals.ipynb #2a1f6349
+# %% ../nbs/10_proposals.ipynb #3eb1ef61
 def fit_proposal(
     proposal:nn.Module, # x -> s(z|x), trained in place
     decoder:Callable, # z -> p(x|z), left as it is
     prior:Distribution, # p(z)
-    steps:int=2000,
+    steps:int=2000, # of the optimiser
     n:int=512, # pairs drawn at each step
     lr:float=3e-3, # largest learning rate
     seed:int|None=0, # None continues the present random numbers

@@ -14,12 +14,12 @@ from .examples import standard_normal
 from .mae import MutualAutoencoder
 from .nets import NormalNet, mlp
 
-# %% ../nbs/12_sequences.ipynb #e6618d3b
+# %% ../nbs/12_sequences.ipynb #0e8f15f4
 def global_bit_sequences(
     n:int=10_000, # sequences
-    length:int=8,
+    length:int=8, # of each
     copying:float=.7, # probability of copying the neighbour
-    seed:int=0,
+    seed:int=0, # of the draws
 ) -> tuple[Tensor, Tensor]: # sequences of zeros and ones, (n, length); their global bits, (n,)
     "Sequences with one global bit and local copying. Eq. (1)"
     check_count('length', length); check_number('copying', copying, "a probability", 0., 1.)

@@ -44,7 +44,7 @@ def smooth(
     n = np.minimum(np.arange(1, len(values) + 1), over)
     return (total[1:] - total[np.arange(1, len(values) + 1) - n])/n
 
-# %% ../nbs/07_train.ipynb #b1402854
+# %% ../nbs/07_train.ipynb #76714e9d
 class History:
     "Named series of one training run, one value a step."
     def __init__(self,
@@ -53,7 +53,9 @@ class History:
 
     def __getitem__(self, name:str) -> np.ndarray: return self.series[name]
     def __len__(self) -> int: return len(self.series['elbo'])
-    def keys(self): return self.series.keys()
+    def keys(self):
+        "Names of the series."
+        return self.series.keys()
     def __repr__(self) -> str:
         return f"History of {len(self)} steps" + (': last ' + ', '.join(f'{k} {v[-1]:.4f}' for k, v in self.series.items()) if len(self) else '')
 
@@ -266,8 +268,9 @@ def compiled(
             refuse('compile', f"True, but PyTorch's compiler failed: {str(e).splitlines()[0]}", "True where a C++ compiler such as g++ is installed")
     return run
 
-# %% ../nbs/07_train.ipynb #12098f3e
-NOISY = (torch.distributions.normal, torch.distributions.multivariate_normal, torch.distributions.lowrank_multivariate_normal, torch.distributions.studentT)
+# %% ../nbs/07_train.ipynb #f62fcbcd
+NOISY = ( # modules of distributions that draw normal noise
+    torch.distributions.normal, torch.distributions.multivariate_normal, torch.distributions.lowrank_multivariate_normal, torch.distributions.studentT)
 
 # %% ../nbs/07_train.ipynb #8477fd69
 @contextmanager
@@ -353,8 +356,10 @@ def ascent(
     ok = torch.cat([row, *length], 1).sum(1).isfinite()
     return [g/n.clamp(min=1.) for g, n in zip(grads, length)], ok, row, tensors_of(control)
 
-# %% ../nbs/07_train.ipynb #db92715c
-def tensors_of(control:PIMultiplier|Penalty) -> dict[str, Tensor]:
+# %% ../nbs/07_train.ipynb #1fb8eb18
+def tensors_of(
+    control:PIMultiplier|Penalty, # a controller
+) -> dict[str, Tensor]: # name -> tensor
     "The controller's state."
     return {name: t for name, t in vars(control).items() if isinstance(t, Tensor)}
 
@@ -530,8 +535,12 @@ def warn_if_missed(
         found = mae.certificate(tol, budget=2**17, explain=False)
         if found.why == 'missed': warnings.warn(str(found), stacklevel=3)
 
-# %% ../nbs/07_train.ipynb #6e664787
-def checked_train(maes, data, steps, batch_size, lr, seed, kl_weight, progress, compile):
+# %% ../nbs/07_train.ipynb #ff561cd6
+def checked_train(
+    maes, # a list of models
+    data, # as in `fit`, like all that follow
+    steps, batch_size, lr, seed, kl_weight, progress, compile,
+):
     "`train` with its arguments checked before any work starts."
     for mae in maes:
         if not isinstance(mae, MutualAutoencoder): refuse('mae', f"a {type(mae).__name__}", "a MutualAutoencoder", TypeError)

@@ -5,6 +5,7 @@ import docs
 import pytest
 import readme
 import run_nbs
+import stale
 from execnb.nbio import mk_cell, new_nb, read_nb, write_nb
 
 
@@ -28,6 +29,10 @@ def page(tmp_path):
     ("$$\nx = 1\n$$ {#eq-one}\n", "\n$$\nx = 1\n$$ (elbo-eq-one)\n\n"),
     ("one $$ y $$\n$$ x = 1 $$ {#eq-one}\ntwo", "one $$ y $$\n\n$$ x = 1 $$ (elbo-eq-one)\n\ntwo"),
     ('::: {.callout-note title="The poster"}\ntext\n:::', ":::{admonition} The poster\n:class: note\n\ntext\n:::"),
+    ("as shown [@burda2016; @poole2019], and by @burda2016.", "as shown {cite:p}`elbo-burda2016,elbo-poole2019`, and by {cite:t}`elbo-burda2016`."),
+    ("me@burda2016.org and `@burda2016`", "me@burda2016.org and `@burda2016`"),
+    ('![It falls.](images/a.png){#fig-a fig-alt="a line"}', ":::{figure} images/a.png\n:name: elbo-fig-a\n:alt: a line\n\nFigure 1: It falls.\n:::"),
+    ('![It falls.](images/a.png){fig-alt="a line"}', ":::{figure} images/a.png\n:alt: a line\n\nIt falls.\n:::"),
     ("::: {.callout-tip}\n## Here\n\ntext\n:::", ":::{admonition} Here\n:class: tip\n\ntext\n:::"),
     ("::: {.callout-warning}\ntext\n:::", ":::{admonition} Warning\n:class: warning\n\ntext\n:::"),
     ("[a](00_core.ipynb) [b](00_core.ipynb#two)", "[a](core.ipynb) [b](core.ipynb#two)"),
@@ -47,6 +52,17 @@ def test_pandoc_slug(title, slug):
     assert docs.pandoc_slug(title) == slug
 
 
+def test_readme_pictures():
+    assert readme.links('![It falls.](images/a.png){fig-alt="a line"}') == "![a line](nbs/images/a.png)\n\n*It falls.*"
+
+
+def test_cell_of_a_figure(page):
+    "Caption, number and alternative text of a picture, and folded code."
+    cell, = page.adapt(mk_cell('#| code-fold: true\n#| label: fig-a\n#| fig-cap: "It falls, by @eq-one."\n#| fig-alt: "a line"\nplot()'))
+    assert cell.source == "plot()" and cell.metadata["tags"] == ["hide-input"]
+    assert cell.metadata["mystnb"] == {"figure": {"caption": "Figure 1: It falls, by Equation {eq}`elbo-eq-one`.", "name": "elbo-fig-a"}, "image": {"alt": "a line"}}
+
+
 def test_readme_links():
     md = "[a](02_infomax.ipynb) ![b](images/b.png) ![c](../d/c.png) [d](https://e.org/f) [g](#h)"
     expected = f"[a]({docs.SITE}infomax.html) ![b](nbs/images/b.png) ![c](d/c.png) [d](https://e.org/f) [g](#h)"
@@ -61,6 +77,33 @@ def test_run_nb(tmp_path):
     for slow, expected in ((False, ["kept\n", "1"]), (True, ["kept\n", "1", "2"]), (False, ["kept\n", "1", "2"])):
         assert run_nbs.run_nb(path, slow)[2] == ""
         assert outputs() == expected
+
+
+@pytest.mark.parametrize("stored, now, same", [
+    ("I = 1.0000 nats", "I = 1.0200 nats", True), ("I = 1.0000 nats", "I = 1.0700 nats", False), ("held; I = 1", "not held; I = 1", False),
+    ("a   1.0\nb  -2.0", "a  1.01\nb -2.01", True), ("1,500 steps", "1,800 steps", False), ("cost 1e-05", "cost 9e-06", True), ("1.0", "-1.0", False),
+])
+def test_same_text(stored, now, same):
+    assert stale.same_text(stored, now) == same
+
+
+def test_stale(tmp_path):
+    "A number or a picture that a run no longer gives is found; slow cells and measurements are left alone."
+    draw = "import matplotlib.pyplot as plt\nplt.plot([0, 1], [0, {0}]); plt.plot([0, 1], [.5, .2]); plt.ylim(-1, 1); plt.show()"
+    clock = "#| measured\nimport time; print(time.time())"
+    path = notebook(tmp_path/"a.ipynb", *(("code", source) for source in ("print(1.5)", draw.format(1), clock, "#| slow\n1", "#| within 3\nprint(1.5)")))
+    run_nbs.run_nb(path, slow=True)
+    assert stale.rerun(path)[0] == ""
+    nb = read_nb(path)
+    nb.cells[0].outputs[0].text = nb.cells[4].outputs[0].text = ["2.5\n"]
+    nb.cells[1].source = draw.format(-1)
+    nb.cells[3].outputs = []
+    write_nb(nb, path)
+    found = stale.rerun(path)[0]
+    assert "'print(1.5)': text differs" in found and "image/png 0 differs" in found and found.count("differs") == 2
+    nb.cells[0].source = "1/0"
+    write_nb(nb, path)
+    assert "ZeroDivisionError" in stale.rerun(path)[0]
 
 
 def test_digests(tmp_path):

@@ -1,6 +1,7 @@
 """Render the notebooks in _docs/ with pip packages alone: what `nbdev_docs` does for the published site, without Quarto.
 
 nbdev prepares each notebook (`show_doc`, directives, links), `Page` says Quarto's Markdown as MyST does, and Sphinx renders that.
+Order and sections of the pages are those of _quarto.yml.
 """
 import os
 import re
@@ -21,6 +22,29 @@ os.environ["PYTHONWARNINGS"] = "error:Found cells containing imports and other c
 CFG = get_config()
 SITE = f"{CFG.doc_host}{CFG.doc_baseurl}/"
 TAGS = {("echo", "false"): "remove-input", ("output", "false"): "remove-output", ("code-fold", "true"): "hide-input"}
+WORKS = "|".join(re.findall(r"^@\w+\{(\w+),", (CFG.nbs_path/"references.bib").read_text(encoding="utf-8"), flags=re.M))  # what can be cited
+ACCESSIBLE = {'role="heading"': 'role="heading" aria-level="2"', 'role="list" class="citation-list"': 'class="citation-list"'}  # what the theme leaves to mend
+MATHJAX = ("tex-chtml.js", "output/chtml")  # what a page loads of it, fonts included: a tenth of the package
+THEME = {"light_css_variables": {"color-brand-primary": "#005a8f", "color-brand-content": "#005a8f"},
+         "dark_css_variables": {"color-brand-primary": "#7cc4f0", "color-brand-content": "#7cc4f0"}}
+SPHINX = dict(
+    project=CFG.title, author=CFG.author, copyright=CFG.copyright, version=CFG.version, language="en",
+    extensions=["myst_nb", "sphinx.ext.mathjax", "sphinx-mathjax-offline", "sphinx_copybutton", "sphinxcontrib.bibtex"],
+    suppress_warnings=["myst.header", "myst.mathjax", "bibtex.duplicate_label"],
+    myst_enable_extensions=["amsmath", "attrs_inline", "colon_fence", "dollarmath"], myst_dmath_double_inline=True,
+    myst_heading_anchors=4, myst_heading_slug_func="docs.pandoc_slug",
+    nb_execution_mode="off", nb_output_stderr="remove", nb_render_markdown_format="myst", nb_mime_priority_overrides=[["html", "text/html", 0]],
+    bibtex_bibfiles=["references.bib"], bibtex_reference_style="author_year", bibtex_default_style="plain",
+    mathjax_path="mathjax/tex-chtml.js", mathjax3_config={"options": {"enableMenu": False}},
+    html_title=CFG.title, html_theme="furo", html_theme_options=THEME, html_logo="images/logo.svg", html_favicon="images/favicon.svg",
+    html_static_path=["styles.css", "scroll.js"], html_css_files=["styles.css"], html_js_files=["scroll.js"],
+    html_show_search_summary=False, html_copy_source=False)  # a summary is fetched, which a page without a server cannot do
+
+
+def sections() -> dict[str, list[str]]:
+    "The pages of each section, in the order of the sidebar of _quarto.yml."
+    sidebar = yaml.safe_load((CFG.config_path/"_quarto.yml").read_text(encoding="utf-8"))["website"]["sidebar"]["contents"]
+    return {part["section"]: list(map(page_name, part["contents"])) for part in sidebar}
 
 
 def page_name(notebook: str) -> str:
@@ -53,12 +77,21 @@ def plain_code(text: str) -> str:
     return re.sub(r"^```.*?^```", lambda block: re.sub(r"\[`([^`]+)`\]\([^)]*\)", r"\1", block[0]), text, flags=re.M | re.S)
 
 
+REFERENCES = """## References
+
+```{{bibliography}}
+:filter: docname in docnames
+:keyprefix: {}-
+```"""
+
+
 class Page:
     "One notebook that nbdev prepared for Quarto, turned into one for MyST-NB."
     def __init__(self, path: Path):
         self.name, self.nb = page_name(path.name), read_nb(path)
         source = "\n".join(cell.source for cell in self.nb.cells)
         self.equations = set(re.findall(r"\$\$\s*\{#(eq-[\w-]+)\}", source))
+        self.cites = False
         self.figures = dict(zip(re.findall(r"(?:#\| *label: *|\)\{#)(fig-[\w-]+)", source), count(1)))
 
     def write(self, folder: Path) -> None:
@@ -66,7 +99,7 @@ class Page:
         front, *cells = self.nb.cells
         front = yaml.safe_load(front.source.strip().strip("-"))
         title = mk_cell(f"# {front['title']}\n\n*{self.markdown(front.get('description', ''))}*", "markdown")
-        self.nb.cells = [title] + [new for cell in cells for new in self.adapt(cell)]
+        self.nb.cells = [title] + [new for cell in cells for new in self.adapt(cell)] + [mk_cell(REFERENCES.format(self.name), "markdown")]*self.cites
         self.nb.metadata["language_info"] = {"name": "python"}  # for the highlighting
         write_nb(self.nb, folder/f"{self.name}.ipynb")
 
@@ -80,7 +113,7 @@ class Page:
             return [mk_cell(self.markdown(plain_code(text.removeprefix("---\n"))), "markdown") for text in texts]
         cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M)
         cell.metadata = {"tags": [tag for option, tag in TAGS.items() if option in options.items()]}
-        if "fig-cap" in options: cell.metadata["mystnb"] = {"figure": self.caption(options)}
+        if "fig-cap" in options: cell.metadata["mystnb"] = {"figure": self.caption(options), "image": {"alt": options.get("fig-alt", "")}}
         return [cell]
 
     def caption(self, options: dict[str, str]) -> dict[str, str]:
@@ -99,19 +132,27 @@ class Page:
         if label in self.figures: return f"[{'' if bare else 'Figure '}{self.figures[label]}](#{self.label(label)})"
         raise ValueError(f"{self.name}: @{label} is not on this page")
 
+    def citation(self, m: re.Match) -> str:
+        "`[@key; @other]` and `@key`: works cited in parentheses and in running text, listed at the end of the page."
+        works = re.findall(rf"@({WORKS})\b", m[0])
+        self.cites = True
+        return f"{{cite:{'p' if m[0].startswith('[') else 't'}}}`{','.join(map(self.label, works))}`"
+
     def equation(self, m: re.Match) -> str:
         "A labelled equation, which in MyST is a paragraph of its own."
         return f"\n{m[1]} ({self.label(m[2])})\n"
 
     def image(self, m: re.Match) -> str:
-        "A captioned image that has a label."
-        caption, file, label = m.groups()
-        return f":::{{figure}} {file}\n:name: {self.label(label)}\n\nFigure {self.figures[label]}: {caption}\n:::"
+        "A captioned image, labelled or not."
+        caption, file, label, alt = m.groups()
+        name, number = (f":name: {self.label(label)}\n", f"Figure {self.figures[label]}: ") if label else ("", "")
+        return f":::{{figure}} {file}\n{name}:alt: {alt}\n\n{number}{caption}\n:::"
 
     def markdown(self, md: str) -> str:
         "Quarto's Markdown as MyST's."
-        md = re.sub(r"^!\[(.*?)\]\((\S+)\)\{#(fig-[\w-]+).*?\}$", self.image, md, flags=re.M)
+        md = re.sub(r'^!\[(.*?)\]\((\S+)\)\{(?:#(fig-[\w-]+) )?fig-alt="(.*?)"\}$', self.image, md, flags=re.M)
         md = re.sub(r"(?<![\w`])\[?(-?)@((?:eq|fig|sec|tbl)-[\w-]+)\]?", self.reference, md)
+        md = re.sub(rf"\[@(?:{WORKS})(?:; *@(?:{WORKS}))*\]|(?<![\w`@])@(?:{WORKS})\b", self.citation, md)
         md = re.sub(r"^( *\$\$(?:(?!\$\$).)+\$\$)\s*\{#(eq-[\w-]+)\}", self.equation, md, flags=re.M | re.S)
         md = re.sub(r"^(:{3,}) *\{\.callout-(\w+)(.*)\}\n+(?:#+ (.*)\n+)?", callout, md, flags=re.M)
         md = re.sub(r"\[source\]\((\S+)\)\{(.*?)\}", r'<a href="\1" \2>source</a>', md)  # show_doc's
@@ -124,28 +165,35 @@ class Page:
 
 def prepare(folder: Path) -> None:
     "Write Sphinx's sources into `folder`: a page for each notebook, the first with the contents, and whatever they show."
-    prepared = proc_nbs(n_workers=2, force=True)
+    prepared, listed = proc_nbs(n_workers=2, force=True), sections()
     shutil.copytree(prepared, folder, ignore=shutil.ignore_patterns("*.ipynb"), dirs_exist_ok=True)
     pages = [Page(path) for path in sorted(prepared.glob("*.ipynb"))]
+    if missing := {page.name for page in pages} ^ set(sum(listed.values(), [])): raise ValueError(f"_quarto.yml and nbs/ differ in {missing}")
     for page in pages: page.write(folder)
     index = read_nb(folder/"index.ipynb")
-    chapters = "\n".join(page.name for page in pages if page.name != "index")
-    index.cells.append(mk_cell(f"```{{toctree}}\n:hidden:\n\n{chapters}\n```", "markdown"))
+    for section, names in listed.items():
+        entries = "\n".join("Overview <self>" if name == "index" else name for name in names)
+        index.cells.append(mk_cell(f"```{{toctree}}\n:hidden:\n:caption: {section}\n\n{entries}\n```", "markdown"))
     write_nb(index, folder/"index.ipynb")
 
 
 def render(source: Path, out: Path) -> int:
     "Sphinx's exit status; any warning, a broken link or reference for one, is a failure."
     from sphinx.application import Sphinx
-    app = Sphinx(source, None, out, source/".doctrees", "html", status=None, warningiserror=True, confoverrides=dict(
-        project=CFG.title, author=CFG.author, copyright=CFG.copyright, version=CFG.version, html_title=CFG.title, html_theme="furo",
-        extensions=["myst_nb", "sphinx.ext.mathjax", "sphinx-mathjax-offline"],
-        myst_enable_extensions=["amsmath", "attrs_inline", "colon_fence", "dollarmath"],
-        myst_heading_anchors=4, myst_heading_slug_func="docs.pandoc_slug", myst_dmath_double_inline=True,
-        nb_execution_mode="off", nb_output_stderr="remove", nb_render_markdown_format="myst",
-        html_static_path=["styles.css"], html_css_files=["styles.css"], suppress_warnings=["myst.header", "myst.mathjax"]))
+    app = Sphinx(source, None, out, source/".doctrees", "html", status=None, warningiserror=True, confoverrides=SPHINX)
     app.build()
     return app.statuscode
+
+
+def finish(out: Path) -> None:
+    "Mend what the theme leaves to mend, and drop what no page loads."
+    for page in out.glob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        for old, new in ACCESSIBLE.items(): text = text.replace(old, new)
+        page.write_text(text, encoding="utf-8")
+    mathjax = out/"_static"/"mathjax"
+    for path in mathjax.rglob("*"):
+        if path.is_file() and not path.relative_to(mathjax).as_posix().startswith(MATHJAX): path.unlink()
 
 
 if __name__ == "__main__":
@@ -153,6 +201,7 @@ if __name__ == "__main__":
         source, html = Path(folder)/"source", Path(folder)/"html"
         prepare(source)
         failed = render(source, html)
+        finish(html)
         shutil.rmtree(CFG.doc_path, ignore_errors=True)
         shutil.copytree(html, CFG.doc_path)
     print(f"{CFG.doc_path.name}/index.html")

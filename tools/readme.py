@@ -1,4 +1,7 @@
-"Write README.md from the notebook that opens the docs: what `nbdev_readme` does, without Quarto, and with its pictures as their notebooks store them."
+"""Write README.md from the notebook that opens the docs: what `nbdev_readme` does, without Quarto.
+
+And nbs/images/: the pictures of README and site, as their notebooks store them.
+"""
 import re
 from base64 import b64decode
 
@@ -7,7 +10,8 @@ from nbdev.config import get_config
 from nbdev.process import extract_directives
 
 CFG = get_config()
-PICTURES = {"fig5.png": ("09_figures.ipynb", "fig-5"), "setpoint.png": ("13_setpoint.ipynb", "fig-setpoint")}
+PICTURES = {"fig5.png": ("09_figures.ipynb", "fig-5"), "setpoint.png": ("13_setpoint.ipynb", "fig-setpoint"), "logo.svg": ("31_site.ipynb", "fig-logo"),
+            "favicon.svg": ("31_site.ipynb", "fig-favicon"), "card.png": ("31_site.ipynb", "fig-card")}
 HEADER = "<!-- Made from nbs/index.ipynb by `make readme`: edit the notebook. -->"
 
 
@@ -22,7 +26,8 @@ def text_of(output) -> str:
 
 
 def links(md: str) -> str:
-    "Links to notebooks lead to the site; other files beside the notebook are found from here."
+    "Links to notebooks lead to the site; other files beside the notebook are found from here; a picture's caption stands below it."
+    md = re.sub(r'^!\[(.*?)\](\(\S+\))\{fig-alt="(.*?)"\}$', r"![\3]\2\n\n*\1*", md, flags=re.M)
     md = re.sub(r"\]\((?:\d+\w?_)?(\w+)\.ipynb", rf"]({CFG.doc_host}{CFG.doc_baseurl}/\1.html", md)
     return re.sub(r"\]\((?!\w+:|#|/|\.\./)", "](nbs/", md).replace("](../", "](")
 
@@ -39,11 +44,12 @@ def as_markdown(cell) -> str:
 def picture(notebook: str, label: str) -> bytes:
     "The picture that the cell with this label stores."
     cell = next(c for c in read_nb(CFG.nbs_path/notebook).cells if f"#| label: {label}\n" in c.source)
-    return b64decode(next(o.data["image/png"] for o in cell.outputs if "data" in o and "image/png" in o.data))
+    shown = next(o.data for o in cell.outputs if "data" in o and {"image/png", "image/svg+xml"} & o.data.keys())
+    return b64decode(shown["image/png"]) if "image/png" in shown else "".join(shown["image/svg+xml"]).encode()
 
 
 def write_readme() -> None:
-    "Write README.md, and the pictures it shows as their notebooks store them."
+    "Write README.md, and the pictures that it and the site show."
     for name, where in PICTURES.items(): (CFG.nbs_path/"images"/name).write_bytes(picture(*where))
     cells = [as_markdown(cell).strip() for cell in read_nb(CFG.nbs_path/CFG.readme_nb).cells]
     (CFG.config_path/"README.md").write_text("\n\n".join([HEADER, *filter(None, cells)]) + "\n", encoding="utf-8")

@@ -43,23 +43,30 @@ def shell(path: Path) -> CaptureShell:
     return res
 
 
-def run_nb(path: Path, slow: bool) -> tuple[Path, float, str]:
-    "Run the notebook and store its outputs; returns its path, the seconds it took and, where it failed, the traceback."
+def execute(path: Path, slow: bool) -> tuple:
+    "The notebook with the outputs of a run, the seconds it took and, where it failed, the traceback."
     sys.path.insert(0, str(get_config().config_path))  # the library beside the notebooks, wherever they lie
     start, nb, sh = time.perf_counter(), read_nb(path), shell(path)
     for cell in nb.cells:
         if not skipped(cell, slow): cell.outputs = []
     try:
         with working_directory(path.parent): sh.run_all(nb, exc_stop=True, preproc=lambda cell: skipped(cell, slow))
-    except Exception: return path, time.perf_counter() - start, sh.prettytb(fname=path)
+    except Exception: return nb, time.perf_counter() - start, sh.prettytb(fname=path)
     for cell in nb.cells:  # progress bars and warnings go to stderr, and are no result
         if cell.cell_type == "code": cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
-    ran = digests(nb)
-    if "slow" in ran and not slow: ran["slow"] = nb.metadata.get("ran", {}).get("slow", "never")
-    nb.metadata["ran"] = ran  # for `make test` to see when the code has changed since
-    write_nb(nb, path)
-    nbdev_clean(fname=str(path))
-    return path, time.perf_counter() - start, ""
+    return nb, time.perf_counter() - start, ""
+
+
+def run_nb(path: Path, slow: bool) -> tuple[Path, float, str]:
+    "Run the notebook and store its outputs; returns its path, the seconds it took and, where it failed, the traceback."
+    nb, seconds, error = execute(path, slow)
+    if not error:
+        ran = digests(nb)
+        if "slow" in ran and not slow: ran["slow"] = nb.metadata.get("ran", {}).get("slow", "never")
+        nb.metadata["ran"] = ran  # for `make test` to see when the code has changed since
+        write_nb(nb, path)
+        nbdev_clean(fname=str(path))
+    return path, seconds, error
 
 
 def main(notebooks: list[Path], slow: bool) -> int:
