@@ -141,7 +141,7 @@ def docs() -> Tally:
 
 def site() -> Tally:
     "the docs in a real browser: every page, link, picture, formula and slider"
-    return run_pytest("tests/browser.py")
+    return run_pytest("-n", "2", "tests/browser.py")
 
 
 def wheel() -> Tally:
