@@ -112,7 +112,7 @@ def notebooks() -> Tally:
     "nbdev_test: every notebook runs, its asserts hold, and it gives what it stores"
     results = []
     with get_context("spawn").Pool(2, maxtasksperchild=1) as pool:
-        for path, wrong, seconds in pool.imap_unordered(test_notebook, sorted(NOTEBOOKS, key=lambda path: path.name != "09_figures.ipynb")):  # the longest first
+        for path, wrong, seconds in pool.imap_unordered(test_notebook, sorted(reversed(NOTEBOOKS), key=lambda path: path.name != "09_figures.ipynb")):
             print(f"{path.name}: {'FAILED' if wrong else 'passed'} in {seconds:.0f} s" + f"\n{wrong}"*bool(wrong), flush=True)
             results.append(not wrong)
     return tally(*results)

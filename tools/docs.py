@@ -25,7 +25,8 @@ TAGS = {("echo", "false"): "remove-input", ("output", "false"): "remove-output",
 WORKS = "|".join(re.findall(r"^@\w+\{(\w+),", (CFG.nbs_path/"references.bib").read_text(encoding="utf-8"), flags=re.M))  # what can be cited
 ACCESSIBLE = {'role="heading"': 'role="heading" aria-level="2"', 'role="list" class="citation-list"': 'class="citation-list"'}  # what the theme leaves to mend
 MATHJAX = ("tex-chtml.js", "output/chtml")  # what a page loads of it, fonts included: a tenth of the package
-THEME = {"light_css_variables": {"color-brand-primary": "#005a8f", "color-brand-content": "#005a8f"},
+THEME = {"footer_icons": [{"name": "repository", "url": CFG.git_url, "html": "Repository", "class": ""}],
+         "light_css_variables": {"color-brand-primary": "#005a8f", "color-brand-content": "#005a8f"},
          "dark_css_variables": {"color-brand-primary": "#7cc4f0", "color-brand-content": "#7cc4f0"}}
 SPHINX = dict(
     project=CFG.title, author=CFG.author, copyright=CFG.copyright, version=CFG.version, language="en",
