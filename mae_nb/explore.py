@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['shorter', 'svg_tree', 'Explorable']
 
-# %% ../nbs/17_explore.ipynb #23b44e09
+# %% ../nbs/17_explore.ipynb #00228199
 import html
 import json
 import re
@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
-from .core import refuse
+from .core import check_count, refuse
 
 # %% ../nbs/17_explore.ipynb #c9d39c43
 def shorter(
@@ -66,7 +66,7 @@ _STEPS = """(root => {
   show()
 })(document.getElementById(NAME))"""
 
-# %% ../nbs/17_explore.ipynb #494f28eb
+# %% ../nbs/17_explore.ipynb #bffa3d67
 class Explorable:
     "A figure with a slider, shown as HTML: an SVG, the attributes that change, and a few lines of script. Without script, the figure alone."
     def __init__(self,
@@ -80,7 +80,7 @@ class Explorable:
     ):
         if len(values) < 2: refuse('values', f"{len(values)} of them", "at least two")
         if not re.fullmatch(r'[a-z][\w-]*', name): refuse('name', repr(name), "letters, digits and hyphens, a letter first")
-        if not 0 <= start < len(values): refuse('start', start, f"a position from 0 to {len(values) - 1}")
+        if check_count('start', start, least=0) >= len(values): refuse('start', start, f"a position from 0 to {len(values) - 1}")
         self.name, self.label, self.start, self.labels = name, label, start, [str(describe(value)) for value in values]
         trees = [svg_tree(draw(value), name) for value in values]
         self.still, elements = trees[start], [list(tree.iter())[1:] for tree in trees]
