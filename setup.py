@@ -28,7 +28,7 @@ setup(
     packages=find_packages(include=[name, f"{name}.*"]),
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
-    extras_require={"dev": cfg["dev_requirements"].split(), "flows": cfg["flows_requirements"].split()},
+    extras_require={extra: cfg[f"{extra}_requirements"].split() for extra in ("dev", "flows", "save", "sklearn", "tensorboard")},
     # The second entry lets other nbdev projects link to these docs.
     entry_points={"console_scripts": cfg["console_scripts"].split(), "nbdev": [f"{name}={name}._modidx:d"]},
     zip_safe=False,

@@ -56,7 +56,7 @@ class ModelTerms(NamedTuple):
     information: Tensor # estimate of I_p(z, x), with gradient for the decoder only; scalar
     bound: Tensor # infomax bound on I_p(z, x), with gradient for the infomax net only; scalar
 
-# %% ../nbs/04_control.ipynb #19d855c6
+# %% ../nbs/04_control.ipynb #03b340b4
 def model_terms(
     decoder:Callable, # z -> p(x|z)
     infomax:nn.Module, # x -> r(z|x)
@@ -67,14 +67,18 @@ def model_terms(
 ) -> ModelTerms:
     "Estimate I_p(z, x) from the model's own samples, and the bound that trains the infomax net."
     grid = k is None and can_grid(prior)
-    z, log_w = codes_on_grid(decoder, prior, n) if grid else (prior.sample((n,)), torch.full((n,), -math.log(n)))
+    if grid: z, log_w = codes_on_grid(decoder, prior, n)
+    else: z = prior.sample((n,)); log_w = z.new_full((n,), -math.log(n))
     px = decoder(z)
     if grid and can_integrate(px): log_evidence = by_quadrature(px, log_w)
     else: log_evidence = by_sandwich(decoder, infomax, prior, z, px, 16 if k is None else k)
-    x, w = draws(px, n=1 if getattr(px, 'has_rsample', False) else 2, stratified=True)
+    moves = getattr(px, 'has_rsample', False)
+    x, w = draws(px, n=1 if moves else 2, stratified=True)
     log_px = px.log_prob(x)
     if k == 0: pointwise = log_prob_of_codes(infomax if joint else frozen(infomax), x, z) - prior.log_prob(z)   # Barber & Agakov
-    else: pointwise = log_px - log_evidence(x, log_px)
+    elif moves or is_enumerable(px): pointwise = log_px - log_evidence(x, log_px)
+    else:
+        with torch.no_grad(): pointwise = log_px - log_evidence(x, log_px)                                       # a reward: `average` gives its gradient
     information = (log_w.exp()*average(px, x, w, pointwise)).sum()
     bound = w.detach()*(log_prob_of_codes(infomax, x.detach(), z) - prior.log_prob(z))
     return ModelTerms(information, (log_w.exp()*bound.sum(0)).sum())

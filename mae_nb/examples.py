@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PROBLEMS', 'standard_normal', 'categorical_mae', 'normal_mae', 'Problem', 'judge']
 
-# %% ../nbs/08_examples.ipynb #b26c6218
+# %% ../nbs/08_examples.ipynb #ea179d55
 import math
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 from .core import check_count
-from .mae import MutualAutoencoder
+from .mae import MutualAutoencoder, recipe
 from .nets import CategoricalNet, NormalNet, OneHot, WindowNet
 from .oracle import NORMAL_BEST, exact_information, exact_log_likelihood
 from .train import sweep
@@ -27,7 +27,8 @@ def standard_normal(
     "The prior N(0, I)."
     return Independent(Normal(torch.zeros(d), 1.), 1)
 
-# %% ../nbs/08_examples.ipynb #f0c93b31
+# %% ../nbs/08_examples.ipynb #7d94a7aa
+@recipe
 def categorical_mae(
     target:float|None=None, # nats, at most log n; None: a plain VAE
     n:int=10, # categories
@@ -40,7 +41,8 @@ def categorical_mae(
     encoder, infomax = (nn.Sequential(OneHot(n), NormalNet(n, 1, width)) for _ in range(2))
     return MutualAutoencoder(encoder, decoder, standard_normal(), infomax, target, data=torch.arange(n).repeat(1000), **kwargs)
 
-# %% ../nbs/08_examples.ipynb #d2079420
+# %% ../nbs/08_examples.ipynb #4938e663
+@recipe
 def normal_mae(
     target:float|None=None, # nats; None: a plain VAE
     sd:float|None=None, # fix the decoder's standard deviation; None: learnt

@@ -15,7 +15,7 @@ from mae_nb.elbo import annealed
 from mae_nb.examples import categorical_mae, normal_mae, standard_normal
 from mae_nb.mae import MutualAutoencoder
 from mae_nb.nets import CategoricalNet, NormalNet, mlp
-from mae_nb.train import Members, ProgressBar, Recorded, TrainingDiverged, ascent, batches, fit, keep, learning_rate, sweep, tensors_of, training_settings
+from mae_nb.train import Feed, Members, ProgressBar, Recorded, TrainingDiverged, ascent, fit, keep, learning_rate, sweep, tensors_of, training_settings
 from torch import nn
 from torch.distributions import Independent, Normal, Poisson
 from torch.testing import assert_close
@@ -40,7 +40,7 @@ def parameters(**kwargs):
 
 
 def test_each_member_sees_every_datum_in_an_order_of_its_own():
-    feed = batches(categorical_mae(.5), TEN, 5, members=2)
+    feed = Feed(categorical_mae(.5), TEN, 5, members=2)
     with seeded(0): seen = torch.cat([next(feed), next(feed)], 1)
     assert_close(seen.sort(1).values, TEN.expand(2, 10))
     assert not torch.equal(*seen)
