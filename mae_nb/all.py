@@ -5,21 +5,24 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/99_all.ipynb #de3f26de
+# %% ../nbs/99_all.ipynb #540b8185
 from .control import Certificate, Penalty, PIMultiplier, certify
 from .core import expect, seeded
+from .data import Labelled, digits, mnist, parts, read_idx
 from .elbo import ELBO, annealed, elbo, importance_weighted
 from .encoder import EncoderSide, encoder_side
 from .examples import categorical_mae, normal_mae, standard_normal
 from .figures import figure_4, figure_4_data, figure_5, figure_5_data, figure_6, figure_6_data, mae_figures
+from .heads import BernoulliHead, CategoricalHead, NormalHead, RoundedHead, TableHead, conv_in, conv_out, ready_mae
 from .infomax import Interval, infomax_bound, mixture, mutual_information, sandwich
-from .mae import MutualAutoencoder
+from .mae import MutualAutoencoder, load
 from .nets import CategoricalNet, NormalNet, OneHot, WindowNet, mlp
 from .oracle import LinearGaussian, exact_information, exact_log_evidence, exact_log_likelihood
 from .proposals import FlowNet, MixtureNet, fit_proposal
+from .report import Report, report
 from .sequences import SequenceNet, global_bit_sequences, sequence_mae
 from .setpoint import set_point
-from .train import History, Run, TrainingDiverged, fit, sweep
+from .train import History, Look, Run, TensorBoard, TrainingDiverged, fit, sweep
 
 # %% ../nbs/99_all.ipynb #2a9ef50d
 __all__ = [name for name in dir() if not name.startswith('_')]

@@ -7,9 +7,10 @@ __all__ = ['ceiling', 'check_target', 'frozen', 'ModelTerms', 'model_terms', 'ca
            'spread', 'by_quadrature', 'by_sandwich', 'log_prob_of_codes', 'Penalty', 'PIMultiplier', 'ramp',
            'Certificate', 'certify', 'diagnosis', 'probe']
 
-# %% ../nbs/04_control.ipynb #48766886
+# %% ../nbs/04_control.ipynb #5ff394c3
 import copy
 import math
+import numbers
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -22,24 +23,25 @@ from .core import average, check_number, draws, has_icdf, is_enumerable, log_mea
 from .elbo import log_weights
 from .infomax import Interval, mixture, mutual_information
 
-# %% ../nbs/04_control.ipynb #02a0334e
+# %% ../nbs/04_control.ipynb #2c0f1fa5
 def ceiling(
     px:Distribution, # the decoder's distribution at any codes
 ) -> float: # nats
     "The most information that x can carry: the log of its number of values, or infinity."
+    if hasattr(px, 'columns'): return sum(map(ceiling, px.columns))
     one = px.base_dist if isinstance(px, Independent) else px
     if not is_enumerable(one, most=2**20): return math.inf
     entries = px.event_shape[:len(px.event_shape) - len(one.event_shape)].numel()
     return entries*math.log(len(one.enumerate_support(expand=False)))
 
-# %% ../nbs/04_control.ipynb #55e8b404
+# %% ../nbs/04_control.ipynb #a0c9129b
 def check_target(
     target, # nats, or None
     most:float=math.inf, # the ceiling, nats
 ) -> float|None: # nats
     "`target`, refused if no model could hold it."
     if target is None: return None
-    if isinstance(target, (int, float)) and target > most:
+    if isinstance(target, numbers.Real) and float(target) > most:
         refuse('target', f"{target} nats", f"at most {most:.4f} nats: x has {math.exp(most):.6g} values, and a code cannot say more about it than the logarithm of that")
     return check_number('target', target, "a number of nats that is zero or more, or None for a plain VAE", low=0.)
 

@@ -7,8 +7,9 @@ __all__ = ['FAMILIES', 'LIKELIHOODS', 'Head', 'NormalHead', 'BernoulliHead', 'Ca
            'Rounded', 'RoundedHead', 'Product', 'TableHead', 'column_kind', 'Scale', 'Columns', 'conv_in', 'conv_out',
            'Pictures', 'Pixels', 'picture', 'quarter', 'ready_mae', 'head_for', 'reader']
 
-# %% ../nbs/18_heads.ipynb #e4d71630
+# %% ../nbs/18_heads.ipynb #45646b7c
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,13 +45,15 @@ class Head(nn.Module):
         "All values of a datum as one event."
         return Independent(d, len(self.shape)) if self.shape else d
 
-# %% ../nbs/18_heads.ipynb #b2213c81
+# %% ../nbs/18_heads.ipynb #b97d68c6
 class NormalHead(Head):
     "Real numbers: a mean and a log-variance each."
+    centre: Tensor
+    scale: Tensor
     def __init__(self,
         shape:Sequence[int], # of a datum
-        centre:Sequence[float]|float=0., # of the data, (*shape,)
-        scale:Sequence[float]|float=1., # of the data, (*shape,)
+        centre:Tensor|Sequence[float]|float=0., # of the data, (*shape,)
+        scale:Tensor|Sequence[float]|float=1., # of the data, (*shape,)
     ):
         super().__init__(shape, 2)
         for name, value in (('centre', centre), ('scale', scale)): self.register_buffer(name, spread_over(name, value, self.shape), persistent=False)
@@ -79,10 +82,10 @@ class CategoricalHead(Head):
         "The distribution given `a`, (batch, size)."
         return self.whole(Categorical(logits=self.split(a)))
 
-# %% ../nbs/18_heads.ipynb #5d0e085a
+# %% ../nbs/18_heads.ipynb #58318480
 def spread_over(
     name:str, # the argument
-    value:Sequence[float]|float, # one for all, or one for each
+    value:Tensor|Sequence[float]|float, # one for all, or one for each
     shape:Sequence[int], # of a datum
 ) -> Tensor: # (*shape)
     "A number for each value of a datum; a scale must be positive."
@@ -106,7 +109,7 @@ def log_between(
     below, above = (log_cdf(t.clamp(-1e4, 1e4)) for t in (a, b))
     return above + torch.log(-torch.expm1((below - above).clamp(max=-1e-6)))
 
-# %% ../nbs/18_heads.ipynb #1184f039
+# %% ../nbs/18_heads.ipynb #5e2a68ca
 class Rounded(Distribution):
     "Whole numbers 0 to levels - 1: a mixture of distributions on the line, rounded; the ends take the tails. Eq. (1)"
     arg_constraints: dict = {}
@@ -119,6 +122,13 @@ class Rounded(Distribution):
     ):
         self.logits, self.centre, self.scale, self.levels, self.family = logits.log_softmax(-1), mean, scale, levels, family
         super().__init__(logits.shape[:-1], validate_args=False)
+
+    has_enumerate_support = True
+
+    def enumerate_support(self, expand:bool=True) -> Tensor:
+        "All values, (levels, *batch), or with ones in place of the batch."
+        values = torch.arange(self.levels, device=self.logits.device).view(-1, *[1]*len(self.batch_shape))
+        return values.expand(-1, *self.batch_shape) if expand else values
 
     @property
     def support(self):
@@ -145,12 +155,13 @@ class Rounded(Distribution):
     @property
     def mean(self) -> Tensor:
         "Of the rounded values, (*batch)."
-        n = torch.arange(self.levels, device=self.logits.device).view(-1, *[1]*self.logits[..., 0].dim())
+        n = self.enumerate_support(expand=False)
         return (n*self.log_prob(n).exp()).sum(0)
 
-# %% ../nbs/18_heads.ipynb #8fc0e5af
+# %% ../nbs/18_heads.ipynb #6c79ab1d
 class RoundedHead(Head):
     "Grey values 0 to levels - 1: a rounded mixture each, in order. Eq. (1)"
+    start: Tensor
     def __init__(self,
         shape:Sequence[int], # of a datum
         levels:int, # how many values
@@ -198,13 +209,15 @@ class Product(Distribution):
         "Log-probability of rows (..., columns)."
         return torch.stack([c.log_prob(v) for c, v in zip(self.columns, value.unbind(-1))]).sum(0)
 
-# %% ../nbs/18_heads.ipynb #71f58a2c
+# %% ../nbs/18_heads.ipynb #f8bb925b
 class TableHead(Head):
     "Rows of a table: 'normal', 'bernoulli' or a number of categories for each column."
+    centre: Tensor
+    scale: Tensor
     def __init__(self,
         columns:Sequence[str|int], # kinds
-        centre:Sequence[float]|float=0., # of the columns, (columns,); counts for the normal ones
-        scale:Sequence[float]|float=1., # of the columns, (columns,); counts for the normal ones
+        centre:Tensor|Sequence[float]|float=0., # of the columns, (columns,); counts for the normal ones
+        scale:Tensor|Sequence[float]|float=1., # of the columns, (columns,); counts for the normal ones
     ):
         super().__init__((len(columns),))
         self.columns = [column_kind(c) for c in columns]
@@ -220,21 +233,24 @@ class TableHead(Head):
         a = a.to(torch.promote_types(a.dtype, torch.float32))
         return Product([column(*c) for c in zip(self.columns, a.split(self.parts, -1), self.centre, self.scale)])
 
-# %% ../nbs/18_heads.ipynb #dd14c01a
+# %% ../nbs/18_heads.ipynb #662666d9
 def column_kind(
     kind:str|int, # as a user gives it
 ) -> Any: # 'normal', 'bernoulli' or a number
     "A kind of column, checked."
-    if kind in ('normal', 'bernoulli') or isinstance(kind, int) and kind >= 2 and not isinstance(kind, bool): return kind
+    if isinstance(kind, str) and kind in ('normal', 'bernoulli'): return kind
+    if isinstance(kind, numbers.Integral) and kind >= 2: return int(kind)
     refuse('likelihood', f"the column {kind!r}", "'normal', 'bernoulli' or a number of categories (at least 2) for each column")
 
-# %% ../nbs/18_heads.ipynb #4b58277d
+# %% ../nbs/18_heads.ipynb #6cccdb89
 class Scale(nn.Module):
     "Data, moved and scaled: (x - centre)/scale, in the precision of the nets."
+    centre: Tensor
+    scale: Tensor
     def __init__(self,
         shape:Sequence[int], # of a datum
-        centre:Sequence[float]|float=0., # (*shape)
-        scale:Sequence[float]|float=1., # (*shape)
+        centre:Tensor|Sequence[float]|float=0., # (*shape)
+        scale:Tensor|Sequence[float]|float=1., # (*shape)
     ):
         super().__init__()
         for name, value in (('centre', centre), ('scale', scale)): self.register_buffer(name, spread_over(name, value, shape), persistent=False)
@@ -243,13 +259,13 @@ class Scale(nn.Module):
         "Like `x`, (batch, *shape)."
         return (x.to(self.centre.dtype) - self.centre)/self.scale
 
-# %% ../nbs/18_heads.ipynb #2728f175
+# %% ../nbs/18_heads.ipynb #6a3a1452
 class Columns(nn.Module):
     "Rows of a table to numbers: categories as unit vectors, the others moved and scaled."
     def __init__(self,
         columns:Sequence[str|int], # kinds, as in `TableHead`
-        centre:Sequence[float]|float=0., # as in `TableHead`
-        scale:Sequence[float]|float=1., # as in `TableHead`
+        centre:Tensor|Sequence[float]|float=0., # as in `TableHead`
+        scale:Tensor|Sequence[float]|float=1., # as in `TableHead`
     ):
         super().__init__()
         self.columns, self.scaled = [column_kind(c) for c in columns], Scale((len(columns),), centre, scale)
@@ -321,7 +337,7 @@ def quarter(n:int) -> int:
 # %% ../nbs/18_heads.ipynb #c61f7b6d
 LIKELIHOODS = 'normal', 'bernoulli', 'categorical', 'rounded', 'logistics' # of all values alike; a table names a kind for each column
 
-# %% ../nbs/18_heads.ipynb #e69da56b
+# %% ../nbs/18_heads.ipynb #2b8c35a3
 @recipe
 def ready_mae(
     shape:int|Sequence[int], # of a datum: columns, (columns,), (height, width) or (channels, height, width)
@@ -330,26 +346,26 @@ def ready_mae(
     latents:int=2, # dimensions of the code
     width:int|None=None, # units of each hidden layer; None: 64 (16 channels for pictures)
     levels:int|None=None, # values of a category (needed), or of a pixel (None: 256)
-    centre:Sequence[float]|float=0., # of normal data: a number, or one for each value
-    scale:Sequence[float]|float=1., # of normal data: a number, or one for each value
+    centre:Tensor|Sequence[float]|float=0., # of normal data: a number, or one for each value
+    scale:Tensor|Sequence[float]|float=1., # of normal data: a number, or one for each value
     **kwargs, # further arguments of MutualAutoencoder
 ) -> MutualAutoencoder:
     "A model for vectors and tables (fully connected) or pictures (convolutional), with a standard normal prior."
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
-    width, latents = check_count('width', width or (64 if len(shape) == 1 else 16)), check_count('latents', latents)
+    width, latents = check_count('width', (64 if len(shape) == 1 else 16) if width is None else width), check_count('latents', latents)
     head, wide = head_for(shape, likelihood, levels, centre, scale), width if len(shape) == 1 else 4*width
     (read, size), (see, _) = (reader(shape, head, width) for _ in range(2))
     net = mlp(latents, head.size, width) if len(shape) == 1 else conv_out(shape, latents, head.size//math.prod(shape), width)
     return MutualAutoencoder(nn.Sequential(read, NormalNet(size, latents, wide)), nn.Sequential(net, head), standard_normal(latents),
                              nn.Sequential(see, MixtureNet(size, latents, 8, wide)), target, **kwargs)
 
-# %% ../nbs/18_heads.ipynb #cffec1ee
+# %% ../nbs/18_heads.ipynb #fa33a84a
 def head_for(
     shape:Sequence[int], # as in `ready_mae`, like all that follow
     likelihood:str|Sequence[str|int],
     levels:int|None,
-    centre:Sequence[float]|float,
-    scale:Sequence[float]|float,
+    centre:Tensor|Sequence[float]|float,
+    scale:Tensor|Sequence[float]|float,
 ) -> Head:
     "The head that a likelihood names."
     if not isinstance(likelihood, str):

@@ -6,7 +6,7 @@
 __all__ = ['CONTROLS', 'FORMAT', 'SETTINGS', 'RECIPES', 'Terms', 'MutualAutoencoder', 'check_model', 'run_net', 'check_data',
            'as_tensor', 'moved', 'recipe', 'load', 'read_format_1', 'give_weights']
 
-# %% ../nbs/06_mae.ipynb #ef42ee92
+# %% ../nbs/06_mae.ipynb #c29decc7
 import copy
 import inspect
 import json
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Transform
+from torch.distributions import Distribution, Transform, constraints
 from . import __version__
 from .control import Certificate, PIMultiplier, Penalty, can_grid, can_integrate, ceiling, certify, check_target, model_terms
 from .core import check_count, check_number, distribution_of, evaluating, refuse, seeded
@@ -37,7 +37,7 @@ class Terms(NamedTuple):
 # %% ../nbs/06_mae.ipynb #9372e86e
 CONTROLS = {'pi': PIMultiplier, 'penalty': Penalty} # controllers by name
 
-# %% ../nbs/06_mae.ipynb #bed22313
+# %% ../nbs/06_mae.ipynb #3d1822e3
 class MutualAutoencoder(nn.Module):
     "A variational autoencoder whose code carries `target` nats of information about x, in the model's own joint p(z) p(x|z)."
     def __init__(self,
@@ -159,11 +159,12 @@ class MutualAutoencoder(nn.Module):
 
     def check_data(self,
         x, # tensor, NumPy array or data frame, (batch, *event)
+        name:str='data', # the argument
     ) -> Tensor: # the same, on the model's device and in its precision
         "Data that the model can be trained on, or a clear error."
         like = next(self.parameters(), torch.zeros(()))
         with seeded(0), evaluating(self), torch.no_grad():
-            return check_data(x, self.decoder(self.prior.sample((1,)).to(like.device)), self.event_shape).to(like.device)
+            return check_data(x, self.decoder(self.prior.sample((1,)).to(like.device)), self.event_shape, name).to(like.device)
 
     def extra_repr(self) -> str:
         "What `repr` says: target, control and certificate."
@@ -213,38 +214,42 @@ def run_net(
     except (RuntimeError, IndexError) as e:
         refuse(name, f"a module that fails on input of shape {tuple(given.shape)} and {given.dtype}: {e}", "one that works on it")
 
-# %% ../nbs/06_mae.ipynb #d2525938
+# %% ../nbs/06_mae.ipynb #64c79fb3
 def check_data(
     x:Any, # tensor, NumPy array or data frame
     px:Distribution, # p(x|z) at any code
     event_shape:torch.Size, # shape of one datum
+    name:str='data', # the argument
 ) -> Tensor: # (batch, *event)
     "`x` as a tensor: not empty, of the right shape and type, finite, and inside the support of the decoder."
-    x = as_tensor(x)
+    x = as_tensor(x, name)
     whole = not px.sample().is_floating_point()
     if x.shape[1:] != event_shape or x.dim() == 0:
-        refuse('data', f"shape {tuple(x.shape)}", f"shape (batch, {', '.join(map(str, event_shape))})" if event_shape else "shape (batch,)")
-    if len(x) == 0: refuse('data', "no rows", "at least one")
+        refuse(name, f"shape {tuple(x.shape)}", f"shape (batch, {', '.join(map(str, event_shape))})" if event_shape else "shape (batch,)")
+    if len(x) == 0: refuse(name, "no rows", "at least one")
     if whole == x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
-        refuse('data', f"dtype {x.dtype}", "whole numbers (torch.int64)" if whole else "floating-point numbers", TypeError)
+        refuse(name, f"dtype {x.dtype}", "whole numbers (torch.int64)" if whole else "floating-point numbers", TypeError)
     if not whole:
-        if not x.isfinite().all(): refuse('data', f"{(~x.isfinite()).sum().item()} values that are NaN or infinite", "finite numbers")
+        if not x.isfinite().all(): refuse(name, f"{(~x.isfinite()).sum().item()} values that are NaN or infinite", "finite numbers")
     support = getattr(px, 'support', None)
+    while isinstance(support, constraints.independent): support = support.base_constraint
     if support is not None and not (inside := support.check(x)).all():
-        refuse('data', f"{x[~inside][0].tolist()} in row {(~inside).nonzero()[0, 0].item()}", f"values in the decoder's support, {support}")
+        refuse(name, f"{x[~inside][0].tolist()} in row {(~inside).nonzero()[0, 0].item()}", f"values in the decoder's support, {support}")
     return x.long() if whole else x.to(px.sample().dtype)
 
-# %% ../nbs/06_mae.ipynb #34894780
+# %% ../nbs/06_mae.ipynb #246118fe
 def as_tensor(
     x:Any, # tensor, NumPy array, or a data frame of pandas or Polars
+    name:str='data', # the argument
 ) -> Tensor:
     "`x` as a tensor, if it is made of numbers."
     if isinstance(x, Tensor): return x
+    if hasattr(x, 'columns') and (words := [c for c in x.columns if x[c].to_numpy().dtype.kind not in 'fiub']):
+        refuse(name, f"a frame whose column {words[0]!r} holds {x[words[0]].to_numpy()[0]!r}", "numbers only", TypeError)
     if hasattr(x, 'to_numpy'): x = x.to_numpy()
-    if not isinstance(x, np.ndarray): refuse('data', f"a {type(x).__name__}", "a tensor, a NumPy array or a data frame", TypeError)
-    if x.dtype.kind not in 'fiub': refuse('data', f"an array of {x.dtype}" + (f", such as {next(v for v in x.flat if not isinstance(v, (int, float)))!r}"
-                                          if x.dtype == object and any(not isinstance(v, (int, float)) for v in x.flat) else ''), "numbers only", TypeError)
-    return torch.tensor(x)
+    if not isinstance(x, np.ndarray): refuse(name, f"a {type(x).__name__}", "a tensor, a NumPy array or a data frame", TypeError)
+    if x.dtype.kind not in 'fiub': refuse(name, f"an array of {x.dtype}" + f", such as {x.flat[0]!r}"*bool(x.size), "numbers only", TypeError)
+    return torch.tensor(x.copy())
 
 # %% ../nbs/06_mae.ipynb #21b8ca8a
 def moved(
@@ -265,7 +270,7 @@ FORMAT = 2 # of saved models; format 1 was the state dictionary alone, by torch.
 SETTINGS = 'control', 'k', 'codes', 'joint'
 RECIPES:dict[str, Callable] = {} # what `load` can make by itself
 
-# %% ../nbs/06_mae.ipynb #4e49a159
+# %% ../nbs/06_mae.ipynb #4ce5d540
 def recipe(
     make:Callable[..., MutualAutoencoder], # with an argument `target`
 ) -> Callable[..., MutualAutoencoder]: # the same, whose models know how they were made
@@ -275,26 +280,28 @@ def recipe(
     def remembers(*args, **kwargs):
         mae, given = make(*args, **kwargs), signature.bind(*args, **kwargs).arguments
         given |= given.pop('kwargs', {})
-        arguments = {name: v.tolist() if isinstance(v, (np.ndarray, Tensor)) else v for name, v in given.items() if name not in ('target', 'data', 'device', 'dtype')}
+        told = {name: v for name, v in given.items() if name not in ('target', 'data', 'device', 'dtype')}
+        arguments = {name: v.tolist() if isinstance(v, (np.ndarray, np.generic, Tensor)) else v for name, v in told.items()}
         try: mae.recipe = make.__name__, json.loads(json.dumps(arguments))
         except TypeError: pass                                                     # an argument that no file can hold: `load` asks for `make`
         return mae
     RECIPES[make.__name__] = remembers
     return remembers
 
-# %% ../nbs/06_mae.ipynb #8de1d5e6
+# %% ../nbs/06_mae.ipynb #3ec3ef9c
 def load(
     path:str|Path, # a folder by `mae.save`, or a file of format 1
     make:Callable[[float|None], MutualAutoencoder]|None=None, # target -> model, built as the saved one was; None: for ready-made models
 ) -> MutualAutoencoder:
     "A saved model. Runs no code from the files; refuses what was damaged, or does not fit."
-    if Path(path).is_file(): weights, about = read_format_1(path), {'format': 1, 'recipe': None}
+    about: dict[str, Any] = {'format': 1, 'recipe': None}
+    if Path(path).is_file(): weights = read_format_1(path)
     else: weights, about = read_model(path)
     if about.get('format') not in (1, FORMAT): refuse('path', f"a model of format {about.get('format')}", f"formats up to {FORMAT}; a newer mae_nb reads newer ones")
     if make is None:
-        make = RECIPES.get(about['recipe'])
-        if make is None: refuse('make', 'None' + (f" for a model made by {about['recipe']!r}" if about['recipe'] else ''), "the function target -> model that built it")
-        try: mae = make(target=about['target'], **about['arguments'])
+        if (ready := RECIPES.get(about['recipe'])) is None:
+            refuse('make', 'None' + (f" for a model made by {about['recipe']!r}" if about['recipe'] else ''), "the function target -> model that built it")
+        try: mae = ready(target=about['target'], **about['arguments'])
         except TypeError as e: refuse('path', f"a model with arguments that {about['recipe']} does not know ({e})", "one saved by this version or an older one")
     else: mae = make(about.get('target'))
     if not isinstance(mae, MutualAutoencoder): refuse('make', f"a function that returns a {type(mae).__name__}", "one that returns a MutualAutoencoder", TypeError)
@@ -318,7 +325,7 @@ def read_format_1(
         refuse('path', f"{path}, which holds something else than weights, or is damaged", "a folder by `mae.save`, or a file by `torch.save(mae.state_dict(), path)`")
     return weights
 
-# %% ../nbs/06_mae.ipynb #3b18d577
+# %% ../nbs/06_mae.ipynb #6f66589b
 @torch.no_grad()
 def give_weights(
     mae:MutualAutoencoder, # built
@@ -330,5 +337,5 @@ def give_weights(
         was, got = (tuple(t[name].shape) if name in t else 'nothing' for t in (here, weights))
         if was != got: refuse('make', f"a function whose models have {name} of shape {was}", f"one that builds what was saved, shape {got}")
     precision = {t.dtype for t in weights.values() if t.is_floating_point()}
-    if len(precision) == 1: mae.to(*precision)
+    if len(precision) == 1: mae.to(dtype=precision.pop())
     mae.load_state_dict(weights)

@@ -82,7 +82,7 @@ class History:
         for ax, (ylabel, _) in zip(axes[0], panels): ax.set(xlabel='step', ylabel=ylabel); ax.legend(frameon=False, fontsize=8)
         return fig
 
-# %% ../nbs/07_train.ipynb #b4f92c27
+# %% ../nbs/07_train.ipynb #9806ab52
 class Feed:
     "Batches for each member, pass after pass, without end."
     def __init__(self,
@@ -93,7 +93,8 @@ class Feed:
         device:torch.device|str='cpu', # where random numbers are drawn
     ):
         self.mae, self.data, self.size, self.members, self.device = mae, data, size, members, torch.device(device)
-        self.passing, self.began, self.taken = iter(()), generators(self.device, data), 0
+        self.passing: Iterator[Tensor] = iter(())
+        self.began, self.taken = generators(self.device, data), 0
 
     def __iter__(self): return self
 
@@ -148,7 +149,7 @@ def give_generators(
     if 'device' in states: torch.get_device_module(device).set_rng_state(states['device'], device)
     if 'loader' in states: data.generator.set_state(states['loader'])
 
-# %% ../nbs/07_train.ipynb #8c636eb2
+# %% ../nbs/07_train.ipynb #0589c294
 def as_data(
     mae:MutualAutoencoder, # knows what data it takes
     data:Any, # tensor, NumPy array, data frame, Dataset or DataLoader
@@ -160,12 +161,12 @@ def as_data(
         if isinstance(data, IterableDataset): return DataLoader(data, size)
         if not len(data): refuse(name, "a Dataset without data", "at least one")  # type: ignore[arg-type]
         return DataLoader(data, min(size, len(data)), shuffle=True, drop_last=True)  # type: ignore[arg-type]
-    if hasattr(data, '__getitem__') or hasattr(data, 'to_numpy'): return mae.check_data(data)
+    if hasattr(data, '__getitem__') or hasattr(data, 'to_numpy'): return mae.check_data(data, name)
     if not isinstance(data, Iterable): refuse(name, f"a {type(data).__name__}", "a tensor, a NumPy array, a data frame, a Dataset or a DataLoader", TypeError)
-    if iter(data) is data: refuse(name, "an iterator, which ends after one pass", "something that can be passed over again, such as a DataLoader")
+    if hasattr(data, '__next__'): refuse(name, "an iterator, which ends after one pass", "something that can be passed over again, such as a DataLoader")
     return data
 
-# %% ../nbs/07_train.ipynb #340c6aad
+# %% ../nbs/07_train.ipynb #b0325597
 def held_out(
     data:Any, # as in `fit`
     share:float, # of the data
@@ -180,7 +181,8 @@ def held_out(
     n = max(1, round(share*len(data)))
     if n >= len(data): refuse('validation', f"the share {share:g} of {len(data)} data", "a share that leaves some to train on")
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
-    return tuple(Subset(data, rows.tolist()) if isinstance(data, Dataset) else data[rows] for rows in (order[n:], order[:n]))
+    rest, aside = (Subset(data, rows.tolist()) if isinstance(data, Dataset) else data[rows] for rows in (order[n:], order[:n]))
+    return rest, aside
 
 # %% ../nbs/07_train.ipynb #1f28d4d0
 class Members:
@@ -628,7 +630,7 @@ def give_state(
     run.feed.go_back(under('began'), about['taken'])
     give_generators(under('now'), run.members.device, run.feed.data)
 
-# %% ../nbs/07_train.ipynb #af97c1b7
+# %% ../nbs/07_train.ipynb #df0229a2
 @contextmanager
 def kept(
     run:Training, # just built
@@ -642,7 +644,8 @@ def kept(
             was, now = found[1]['call'], json.loads(json.dumps(run.how.call))
             if changed := [name for name in now if was.get(name) != now[name]]:
                 name = changed[0]
-                refuse('checkpoint', f"{folder}, where a run with other arguments lies ({name}: {str(was.get(name)):.40} there, {str(now[name]):.40} here)",
+                values = '' if isinstance(now[name], (str, list)) else f": {was.get(name)} there, {now[name]} here"
+                refuse('checkpoint', f"{folder}, where a run with another {name} lies{values}",
                        "the folder of this very run, or an empty one")
             give_state(run, *found)
         def save(now=False):
@@ -752,18 +755,18 @@ def histories(
     seen = {name: np.array([look.get(name, math.nan) for look in looks]) for name in ('step', 'validation', 'low', 'high') if any(name in look for look in looks)}
     return [History({name: table[:end, i, names.index(name)] for name in kept}, seen) for i, end in enumerate(failed)]
 
-# %% ../nbs/07_train.ipynb #f83a1ea6
+# %% ../nbs/07_train.ipynb #ffc6aad9
 class ProgressBar:
     "A line on stderr, twice a second: ELBO, information and multiplier of one model, or the worst error of many and how many hold their target; time left."
     def __init__(self,
         steps:int, # in all
         target:Tensor|None, # (members,), nats
         on:bool, # show anything at all?
-    ): self.steps, self.target, self.on, self.start, self.last = steps, target, on, time.time(), 0.
+    ): self.steps, self.target, self.on, self.start, self.last, self.first = steps, target, on, 0., 0., -1
 
     def __enter__(self): return self
     def __exit__(self, *error):
-        if self.on: print(file=sys.stderr)
+        if self.last: print(file=sys.stderr)
 
     def show(self,
         step:int, # done so far, less one
@@ -772,8 +775,9 @@ class ProgressBar:
     ):
         "Show the state, if half a second has passed."
         now = time.time()
+        if self.first < 0: self.first, self.start = step, now                  # a run that is taken up again begins in the middle
         if not self.on or (now - self.last < .5 and step < self.steps - 1): return
-        self.last, left = now, (now - self.start)/(step + 1)*(self.steps - step - 1)
+        self.last, left = now, (now - self.start)/max(1, step - self.first)*(self.steps - step - 1)
         filled = 20*(step + 1)//self.steps
         print(f"\r|{'█'*filled}{' '*(20 - filled)}| {step + 1}/{self.steps}  {self.state(rows, alive)}  {left:.0f} s left ", end='', file=sys.stderr, flush=True)
 
@@ -871,7 +875,7 @@ def scheduled(
     constant = check_number(name, value, takes, low=low)
     return lambda progress: constant
 
-# %% ../nbs/07_train.ipynb #82696d34
+# %% ../nbs/07_train.ipynb #ff3975f4
 def described(
     mae:MutualAutoencoder, # untrained
     data:Any, # tensor or loader
@@ -880,7 +884,7 @@ def described(
 ) -> dict:
     "What tells one call of `fit` from another: numbers, functions by their values, data and model by a digest."
     def digest(d):
-        if isinstance(d, Tensor): return sha256(d.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()).hexdigest()
+        if isinstance(d, Tensor): return sha256(d.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data).hexdigest()
         return d if d is None else f"{type(d).__name__} of {len(d) if hasattr(d, '__len__') else 'unknown'} batches"
     along = [i/20 for i in range(21)]
     plain = {name: getattr(how, name) for name in ('steps', 'batch_size', 'clip', 'precision', 'compile', 'every', 'stop')}

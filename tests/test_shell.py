@@ -1,0 +1,307 @@
+"The commands, as a shell runs them: every format, likelihood, mistake and exit code; stopped and resumed."
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mae_nb import shell
+from mae_nb.core import seeded
+from mae_nb.mae import MutualAutoencoder, load
+from mae_nb.shell import column, mae_encode, mae_info, mae_sample, mae_train, number, read_csv, read_data
+from mae_nb.train import held_out, mean_elbo
+from torch.testing import assert_close
+
+COMMANDS = {f.__name__: f for f in (mae_train, mae_info, mae_encode, mae_sample)}
+RNG = np.random.default_rng(0)
+TABLE = np.stack([170 + 10*RNG.normal(size=60), RNG.integers(2, size=60), RNG.integers(3, size=60)], 1)
+QUICK = "--target none --steps 3 --batch-size 16 --width 4 --quiet"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    "Each test in a folder of its own, with a table in it; no time is spent on why a target is missed."
+    monkeypatch.chdir(tmp_path)
+    Path("table.csv").write_text(shell.as_csv(["height", "left", "kind"], TABLE))
+    certificate = MutualAutoencoder.certificate
+    monkeypatch.setattr(MutualAutoencoder, "certificate", lambda self, tol=.02, **how: certificate(self, tol, **how | {"explain": False}))
+
+
+@pytest.fixture
+def sh(capsys):
+    "A function that runs a line and gives exit code, stdout and stderr; a traceback fails the test."
+    def run(line):
+        name, *words = line.split()
+        code = 0
+        try: COMMANDS[name](words)
+        except SystemExit as e: code = e.code or 0
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+    return run
+
+
+def weights(folder): return next(Path(folder).glob("weights-*")).read_bytes()
+
+
+# --- files
+
+@pytest.mark.parametrize("text, names, values", [
+    ("a,b\n1,2\n3,4\n", ["a", "b"], [[1, 2], [3, 4]]),
+    ("1,2\n3,4", [], [[1, 2], [3, 4]]),
+    ("a;b\r\n1;2\r\n\r\n3;4\r\n", ["a", "b"], [[1, 2], [3, 4]]),
+    ("\ufeffa\tb\n1\t2e3\n", ["a", "b"], [[1, 2000]]),
+    ('"a, or b" , c\n"1", 2\n', ["a, or b", "c"], [[1, 2]]),
+    ("yes\nTrue\nfalse\n", ["yes"], [[1], [0]]),
+    ("name,2019,2020\n1,2,3\n", ["name", "2019", "2020"], [[1, 2, 3]]),
+])
+def test_csv(text, names, values):
+    Path("a.csv").write_bytes(text.encode())
+    x, found = read_data(Path("a.csv"))
+    assert found == names and np.array_equal(x, values)
+
+
+def test_missing_fields_are_no_header():
+    Path("a.csv").write_text("1,NA\n,4\n")
+    x, names = read_csv(Path("a.csv"))
+    assert names == [] and np.isnan(x).tolist() == [[False, True], [True, False]] and number("x") is None and column(["a"], 0) == "column 'a'"
+
+
+@pytest.mark.parametrize("array", [TABLE, TABLE.astype(np.float32), TABLE.astype(np.int16), TABLE > 1, np.arange(4), np.zeros((5, 2, 2), np.uint8)])
+def test_numpy_files(array):
+    np.save("a.npy", array); np.savez("a.npz", array); np.savez_compressed("b.npz", x=array, y=array[:1])
+    for x, _ in (read_data(Path("a.npy")), read_data(Path("a.npz")), read_data(Path("b.npz"), "x")):
+        assert np.array_equal(x.reshape(array.shape), array) and x.ndim > 1 and x.dtype == array.dtype
+
+
+class Attack:
+    "Unpickled, it writes a file."
+    def __reduce__(self): return Path.touch, (Path("attacked"),)
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.npz", "raw.npy"])
+def test_pickles_are_not_run(sh, name):
+    objects = np.array([Attack()], dtype=object)
+    if name == "a.npy": np.save(name, objects, allow_pickle=True)
+    elif name == "a.npz": np.savez(name, x=objects)
+    else: Path(name).write_bytes(pickle.dumps(Attack()))
+    code, _, err = sh(f"mae_train {name} --out run {QUICK}")
+    assert code == 1 and "pickles are not read" in err and not Path("attacked").exists()
+    loaded = np.load(name, allow_pickle=True)
+    if name == "a.npz": _ = loaded["x"]
+    assert Path("attacked").exists()  # the attack works where pickles are read
+
+
+@pytest.mark.parametrize("name, content, message", [
+    ("none.csv", None, "data got none.csv, but takes a file that exists"),
+    ("a.xls", b"1", "data got a.xls, but takes a file that ends in"),
+    ("a.csv", b"", "no rows"), ("a.csv", b"a,b\n", "no rows"),
+    ("a.csv", b"a,b\n1,2\n1\n", "1 fields in line 3 of a.csv, but takes 2"),
+    ("a.csv", b"a,b,c\n1,red,2\n2,blue,x\n", "text in column 'b' ('red'), column 'c' ('x')"),
+    ("a.csv", b"1;2\n1,5;3\n", "column 0 ('1,5'), but takes columns of numbers, with a decimal point"),
+    ("a.csv", b",b\n0,1\n", "a column without a name"),
+    ("a.csv", b"a,b\n1,2\n3,\nNA,inf\n", "3 missing or infinite values, the first in row 1, column 'b'"),
+    ("a.csv", b"\xff\xfe\x00", "not text in UTF-8"), ("a.csv", b"a,b\n1,\x002\n", "data got "),
+    ("a.npy", b"", "damaged"), ("a.npy", b"hello", "damaged"), ("a.npz", b"PK\x03\x04broken", "damaged"),
+])
+def test_bad_files(sh, name, content, message):
+    if content is not None: Path(name).write_bytes(content)
+    code, out, err = sh(f"mae_train {name} --out run {QUICK}")
+    assert code == 1 and message in err and err.startswith("mae_train: ") and not out and not Path("run").exists()
+
+
+@pytest.mark.parametrize("array, message", [
+    (np.array(3.), "a single number"), (np.zeros((0, 2)), "no rows"), (np.zeros(3, complex), "complex128"), (np.array(["a"]), "an array of <U1"),
+    (np.array([[1, np.nan], [np.inf, 0]]), "2 missing or infinite values, the first in row 0, column 1"),
+    (np.full((2, 3, 3), np.nan), "the first in row 0, pixel (0, 0)"), (np.zeros((3, 1, 1, 1, 1)), "shape got"), (np.array([[1e300], [0]]), "got"),
+])
+def test_bad_arrays(sh, array, message):
+    np.save("a.npy", array)
+    code, _, err = sh(f"mae_train a.npy --out run {QUICK}")
+    assert code == 1 and message in err
+
+
+def test_an_npz_of_several_arrays_wants_a_name(sh):
+    np.savez("a.npz", x=TABLE, y=TABLE)
+    assert sh(f"mae_train a.npz --out run {QUICK}")[2] == "mae_train: --array got None, but takes the name of one array in a.npz: x, y.\n"
+    assert sh(f"mae_train a.npz --array z --out run {QUICK}")[0] == 1
+    assert sh(f"mae_train table.csv --array x --out run {QUICK}")[0] == 1
+    assert sh(f"mae_train a.npz --array y --out run {QUICK}")[0] == 0
+
+
+# --- models
+
+@pytest.mark.parametrize("array, options", [
+    (TABLE, "normal"), (TABLE.astype(int), "normal"), (TABLE, "normal,bernoulli,3"), (TABLE[:, 1] > 0, "bernoulli"), (TABLE[:, 2], "categorical --levels 3"),
+    (TABLE[:, 2], "3"), (TABLE, "rounded"), (TABLE.astype(np.uint8), "logistics"), (RNG.random((40, 4, 4)), "normal"),
+    (RNG.integers(2, size=(40, 1, 4, 5)), "bernoulli"), (RNG.integers(17, size=(40, 4, 4)), "rounded --levels 17"),
+])
+def test_likelihoods(sh, array, options):
+    array = array.round() if "rounded" in options else array
+    np.save("a.npy", array)
+    assert sh(f"mae_train a.npy --out run --likelihood {options} {QUICK}")[0] == 0
+    assert sh("mae_encode run a.npy --out codes.npy")[0] == sh("mae_sample run -n 7 --out new.npy")[0] == 0
+    codes, new = np.load("codes.npy"), np.load("new.npy")
+    assert codes.shape == (len(array), 2) and new.shape == (7, *(array.shape[1:] or (1,))) and np.isfinite(codes).all()
+    assert sh(f"mae_train new.npy --out again --likelihood {options} {QUICK}")[0] == 0  # samples are data
+
+
+@pytest.mark.parametrize("array, options, message", [
+    (TABLE, "bernoulli", "column 0, but takes whole numbers from 0 to 1 there"), (TABLE, "normal,bernoulli,2", "data got 2 in row"),
+    (TABLE + .5, "normal,normal,3", "column 2, but takes whole numbers from 0 to 2"), (-TABLE.round(), "rounded", "from 0 to 255"),
+    (TABLE, "categorical", "levels got None"), (TABLE, "poisson", "likelihood got 'poisson', but takes one of"), (TABLE, "normal,normal", "likelihood got 2 kinds"),
+    (TABLE, "normal,poisson,3", "likelihood got the column 'poisson'"), (TABLE, "normal --latents 0", "latents got 0"), (TABLE, "normal --width -1", "width got -1"),
+    (TABLE, "normal --seed -1", "seed got -1"), (TABLE, "normal --lr 0", "lr got 0.0"), (TABLE, "normal --validation 2", "validation got 2.0"),
+    (TABLE, "normal --threads 0", "--threads got 0"), (TABLE, "normal --target -1", "target got -1.0"), (TABLE, "normal --target nan", "target got nan"),
+    (TABLE[:, 2], "categorical --levels 3 --target 2", "target got 2.0 nats, but takes at most 1.0986"),
+    (TABLE, "normal --stop", "stop got 0.05, but takes None for a plain VAE"),
+])
+def test_bad_options(sh, array, options, message):
+    np.save("a.npy", array)
+    code, _, err = sh(f"mae_train a.npy --out run {QUICK} --likelihood {options}")
+    assert code == 1 and message in err and not Path("run/model.json").exists()
+
+
+def test_normal_columns_are_scaled_inside(sh):
+    "Ten times the data: the same weights, and a log-likelihood that is less by log 10 for each column."
+    np.save("a.npy", TABLE); np.save("b.npy", 10*TABLE)
+    for name in "ab": assert sh(f"mae_train {name}.npy --out {name} {QUICK}")[0] == 0
+    a, b = load("a"), load("b")
+    assert_close(a.state_dict(), b.state_dict(), atol=1e-4, rtol=1e-3)
+    x = shell.suited(a, TABLE)
+    z = a.prior.sample((len(x),))
+    assert_close(a.decoder(z).log_prob(x) - 3*np.log(10), b.decoder(z).log_prob(10*x), atol=1e-2, rtol=1e-3)
+
+
+def test_columns_that_single_precision_or_nobody_can_use_are_named(sh):
+    Path("a.csv").write_text("same,time,good\n" + ''.join(f"5,{1.7e9 + i},{i}\n" for i in range(20)))
+    code, _, err = sh(f"mae_train a.csv --out run {QUICK}")
+    assert code == 0 and "mae_train: column 'same': constant" in err and "column 'time': too far from zero" in err and "good" not in err
+
+
+# --- runs
+
+def test_what_a_run_leaves(sh):
+    code, out, err = sh("mae_train table.csv --target .01 --tol 9 --steps 4 --width 4 --out run")
+    assert code == 0 and "asked 0.01 ± 9 nats: held" in out and "4/4" in err
+    (rest, aside), mae = held_out(torch.tensor(TABLE).float(), .1, 0), load("run")
+    with seeded(0): assert f"set aside: {mean_elbo(mae, aside):.4f} nats" in out and len(rest) == 54
+    assert {p.name for p in Path("run").iterdir()} >= {"model.json", "curves.csv", "columns.json"}
+    code, out, _ = sh("mae_info run")
+    assert code == 0 and "0.01 nats" in out and "steps        4\n" in out and "likelihood='normal'" in out and Path("run/curves.png").read_bytes().startswith(b"\x89PNG")
+    assert sh("mae_info run --png else/where.png")[0] == 0 and Path("else/where.png").exists()
+    code, out, _ = sh("mae_sample run -n 3")
+    assert code == 0 and out.splitlines()[0] == "height,left,kind" and len(out.splitlines()) == 4
+    assert sh("mae_sample run -n 3")[1] == out != sh("mae_sample run -n 3 --seed 1")[1]
+    Path("new.csv").write_text(out)
+    assert sh("mae_encode run new.csv")[1].splitlines()[0] == "z0,z1" and sh("mae_encode run new.csv --out codes.csv")[0] == 0
+    assert read_data(Path("codes.csv"))[0].shape == (3, 2)
+
+
+def test_codes_are_the_encoders_means_whatever_the_batch(sh):
+    assert sh(f"mae_train table.csv --out run {QUICK}")[0] == 0
+    np.save("many.npy", np.tile(TABLE, (100, 1)))
+    assert sh("mae_encode run many.npy --out codes.npy")[0] == 0
+    mae = load("run")
+    assert_close(np.load("codes.npy")[-60:], mae.encode(shell.suited(mae, TABLE)).mean.detach().numpy())
+
+
+def test_looks_survive_the_file(sh):
+    assert sh("mae_train table.csv --target .01 --stop 9 --steps 400 --width 4 --latents 1 --batch-size 8 --out run --quiet")[0] in (0, 3)
+    history = shell.read_curves(Path("run/curves.csv"))
+    assert len(history) == 400 and history.looks["step"].tolist() == [200, 400] and history.looks.keys() == {"step", "validation", "low", "high"}
+    assert all(np.isfinite(values).all() for values in (*history.looks.values(), *history.series.values()))
+
+
+def test_target_not_held(sh):
+    code, out, err = sh("mae_train table.csv --target 1 --steps 2 --width 4 --latents 1 --out run --quiet")
+    assert code == 3 and err == "mae_train: the target is not held; the model is in run all the same\n" and out == "" and load("run").target == 1
+
+
+def test_usage(sh):
+    for line in ("mae_train", "mae_train table.csv --out run", "mae_train table.csv --out run --target two", "mae_info", "mae_encode run", "mae_sample run -n x",
+                 "mae_sample run --out new.txt", "mae_encode run table.csv --out -"):
+        assert sh(line)[0] == 2
+    for name in COMMANDS: assert sh(f"{name} --help")[0] == 0
+
+
+def test_folders_that_are_no_run_or_of_another(sh):
+    assert sh(f"mae_train table.csv --out table.csv/run {QUICK}")[0] == 1 and sh(f"mae_train table.csv --out table.csv {QUICK}")[0] == 1
+    assert sh("mae_info run")[0] == sh("mae_encode run table.csv")[0] == sh("mae_sample run")[0] == 1
+    assert sh(f"mae_train table.csv --out run {QUICK}")[0] == 0
+    before = weights("run")
+    assert "the folder of this very run" in sh(f"mae_train table.csv --out run {QUICK} --seed 1")[2] and weights("run") == before
+    for state in Path("run").glob("state-*"): state.unlink()
+    assert "holds a model and no state of a run" in sh(f"mae_train table.csv --out run {QUICK}")[2] and weights("run") == before
+    Path("other.csv").write_text("left,height,kind\n1,2,0\n")
+    np.save("other.npy", TABLE[:, :2])
+    assert "takes those that the model was trained on: height, left, kind" in sh("mae_encode run other.csv")[2]
+    assert "data got shape (60, 2)" in sh("mae_encode run other.npy")[2]
+    next(Path("run").glob("weights-*")).write_bytes(b"x")
+    code, _, err = sh("mae_info run")
+    assert code == 1 and "cut short or damaged" in err
+
+
+def test_pictures_go_to_npy_only(sh):
+    np.save("a.npy", RNG.random((20, 4, 4)))
+    assert sh(f"mae_train a.npy --out run {QUICK}")[0] == 0
+    assert sh("mae_sample run")[2] == "mae_sample: --out got None, but takes a file that ends in .npy, for pictures.\n" and sh("mae_sample run --out a.csv")[0] == 1
+
+
+def test_a_failed_write_leaves_the_old_file(sh, monkeypatch):
+    assert sh(f"mae_train table.csv --out run {QUICK}")[0] == 0
+    assert sh("mae_sample run --out new.csv")[0] == 0
+    old = Path("new.csv").read_text()
+    def full(handle): raise OSError(28, "No space left on device")
+    monkeypatch.setattr(os, "fsync", full)
+    code, _, err = sh("mae_sample run --seed 1 --out new.csv")
+    assert code == 1 and "No space left on device" in err and Path("new.csv").read_text() == old
+
+
+def test_divergence_is_a_line(sh):
+    code, _, err = sh("mae_train table.csv --target 1 --steps 50 --lr 1e30 --out run --quiet")
+    assert code == 1 and "The loss was not finite" in err
+
+
+def test_a_reader_that_stops_early_sees_no_traceback(sh, monkeypatch, capsys):
+    "As `mae_sample run | head -1`: the pipe is closed before all is written."
+    assert sh(f"mae_train table.csv --out run {QUICK}")[0] == 0
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as pipe, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", pipe)
+        with pytest.raises(SystemExit) as stopped: mae_sample(["run", "-n", "10"])
+    assert stopped.value.code == 1 and capsys.readouterr().err == ""
+
+
+def environment(): return os.environ | {"PYTHONPATH": str(Path(shell.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+
+
+def test_stopped_by_ctrl_c_and_resumed_to_the_bit(sh):
+    options = "--target .5 --steps 80 --width 8 --latents 1 --tol 9 --out"
+    process = subprocess.Popen([sys.executable, "-c", f"from mae_nb.shell import mae_train; mae_train('table.csv {options} run --quiet'.split())"],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    while not list(Path("run").glob("state-*")) and process.poll() is None: time.sleep(.001)
+    time.sleep(.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "which is saved; the same command goes on from there." in err and "Traceback" not in err
+    step = shell.last_step(Path("run"))
+    assert 0 <= step < 80 and not Path("run/model.json").exists() and f"stopped after step {step}," in err
+    assert f"training is at step {step}" in sh("mae_info run")[2]
+    code, out, _ = sh(f"mae_train table.csv {options} run")
+    assert code == 0 and out.startswith(f"going on from step {step}\n")
+    assert sh(f"mae_train table.csv {options} whole --quiet")[0] == 0
+    assert weights("run") == weights("whole") and Path("run/curves.csv").read_bytes() == Path("whole/curves.csv").read_bytes()
+
+
+def test_ctrl_c_before_the_first_step(sh, monkeypatch):
+    def stopped(*args, **how): raise KeyboardInterrupt
+    monkeypatch.setattr(shell, "fit", stopped)
+    code, _, err = sh(f"mae_train table.csv --out run {QUICK}")
+    assert code == 130 and err == "mae_train: stopped before the first step; the same command starts again.\n"
