@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONTROLS', 'FORMAT', 'SETTINGS', 'RECIPES', 'Terms', 'MutualAutoencoder', 'check_model', 'run_net', 'check_data',
-           'as_tensor', 'moved', 'recipe', 'load', 'read_format_1', 'give_weights']
+           'as_tensor', 'moved', 'recipe', 'load', 'by_recipe', 'read_format_1', 'give_weights']
 
 # %% ../nbs/06_mae.ipynb #c29decc7
 import copy
@@ -37,7 +37,7 @@ class Terms(NamedTuple):
 # %% ../nbs/06_mae.ipynb #9372e86e
 CONTROLS = {'pi': PIMultiplier, 'penalty': Penalty} # controllers by name
 
-# %% ../nbs/06_mae.ipynb #3d1822e3
+# %% ../nbs/06_mae.ipynb #442022d5
 class MutualAutoencoder(nn.Module):
     "A variational autoencoder whose code carries `target` nats of information about x, in the model's own joint p(z) p(x|z)."
     def __init__(self,
@@ -153,7 +153,8 @@ class MutualAutoencoder(nn.Module):
         "Write weights, settings and certificate; see `load`. Needs `safetensors`"
         held = self.certified[0] if self.certified and self.certified[1] == self.fingerprint() else None
         name, arguments = self.recipe or (None, None)
-        write_model(path, self.state_dict(), {'format': FORMAT, 'mae_nb': __version__, 'recipe': name, 'arguments': arguments, 'target': self.target,
+        weights = {name: t.clone() for name, t in self.state_dict().items()}
+        write_model(path, weights, {'format': FORMAT, 'mae_nb': __version__, 'recipe': name, 'arguments': arguments, 'target': self.target,
             **{k: getattr(self, k) for k in SETTINGS}, 'event_shape': [*self.event_shape],
             'certificate': held and held._asdict() | {'interval': held.interval._asdict()}})
 
@@ -288,31 +289,43 @@ def recipe(
     RECIPES[make.__name__] = remembers
     return remembers
 
-# %% ../nbs/06_mae.ipynb #3ec3ef9c
+# %% ../nbs/06_mae.ipynb #e24645cb
 def load(
     path:str|Path, # a folder by `mae.save`, or a file of format 1
     make:Callable[[float|None], MutualAutoencoder]|None=None, # target -> model, built as the saved one was; None: for ready-made models
 ) -> MutualAutoencoder:
     "A saved model. Runs no code from the files; refuses what was damaged, or does not fit."
-    about: dict[str, Any] = {'format': 1, 'recipe': None}
+    about: dict[str, Any] = {'format': 1}
     if Path(path).is_file(): weights = read_format_1(path)
     else: weights, about = read_model(path)
-    if about.get('format') not in (1, FORMAT): refuse('path', f"a model of format {about.get('format')}", f"formats up to {FORMAT}; a newer mae_nb reads newer ones")
-    if make is None:
-        if (ready := RECIPES.get(about['recipe'])) is None:
-            refuse('make', 'None' + (f" for a model made by {about['recipe']!r}" if about['recipe'] else ''), "the function target -> model that built it")
-        try: mae = ready(target=about['target'], **about['arguments'])
-        except TypeError as e: refuse('path', f"a model with arguments that {about['recipe']} does not know ({e})", "one saved by this version or an older one")
-    else: mae = make(about.get('target'))
+    if about.get('format') not in (1, FORMAT):
+        refuse('path', f"a model of format {about.get('format')!r:.20}", f"formats up to {FORMAT}; a newer mae_nb reads newer ones")
+    if about['format'] == FORMAT and (missing := {'target', 'recipe', 'arguments', 'certificate', *SETTINGS} - about.keys()):
+        refuse('path', f"a model without its {min(missing)}", "the files as `mae.save` wrote them")
+    mae = by_recipe(about) if make is None else make(about.get('target'))
     if not isinstance(mae, MutualAutoencoder): refuse('make', f"a function that returns a {type(mae).__name__}", "one that returns a MutualAutoencoder", TypeError)
     for name in SETTINGS:
         if name in about and (has := getattr(mae, name)) != about[name]:
             refuse('make', f"a function whose models have {name}={has!r}", f"one that builds what was saved, {name}={about[name]!r}")
     give_weights(mae, weights)
-    if about.get('certificate'):
-        held = Certificate(**about['certificate'] | {'interval': Interval(**about['certificate']['interval'])})
-        mae.certified = held, mae.fingerprint()
+    if held := about.get('certificate'):
+        try: mae.certified = Certificate(**held | {'interval': Interval(**held['interval'])}), mae.fingerprint()
+        except (TypeError, KeyError): refuse('path', "a model with a certificate that cannot be read", "the files as `mae.save` wrote them")
     return mae
+
+# %% ../nbs/06_mae.ipynb #0135421f
+def by_recipe(
+    about:dict[str, Any], # from `read_model`
+) -> MutualAutoencoder: # with weights of its own
+    "A ready-made model, by the function of this package whose name was saved, and by no other."
+    name, arguments = about.get('recipe'), about.get('arguments')
+    ready = RECIPES.get(name) if isinstance(name, str) else None
+    if ready is None: refuse('make', 'None' + f" for a model made by {name!r:.40}"*bool(name), "the function target -> model that built it")
+    if not isinstance(arguments, dict) or arguments.keys() & {'device', 'dtype', 'data'}:
+        refuse('path', f"a model with arguments {arguments!r:.40}", "those that `mae.save` wrote")
+    try: return ready(target=about.get('target'), **arguments)
+    except (TypeError, ValueError, RuntimeError, AttributeError, MemoryError) as e:
+        refuse('path', f"a model that {name} cannot make ({str(e):.200})", "one saved by this version or an older one")
 
 # %% ../nbs/06_mae.ipynb #8d4f2ff1
 def read_format_1(
