@@ -18,6 +18,10 @@ try: FlowNet(1, 1)
 except ImportError as e: assert "FlowNet needs zuko, which is an extra: pip install 'mae_nb[flows]'" in str(e)
 else: raise AssertionError('zuko came with the wheel')
 
+try: mae.save("saved")
+except ImportError as e: assert "saving needs safetensors.torch, which is an extra: pip install 'mae_nb[save]'" in str(e)
+else: raise AssertionError('safetensors came with the wheel')
+
 own = MutualAutoencoder(NormalNet(3, 2), NormalNet(2, 3), standard_normal(2), infomax=NormalNet(3, 2), target=.5)
 fit(own, np.random.default_rng(0).normal(size=(200, 3)), steps=5, progress=False)
 assert own.sample(4).shape == (4, 3) and own.decode(torch.zeros(1, 2)).mean.shape == (1, 3)

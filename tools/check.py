@@ -128,7 +128,7 @@ def run_pytest(*what: str) -> Tally:
 
 def pytest() -> Tally:
     "pytest, on what the notebooks cannot test"
-    return run_pytest()
+    return run_pytest("-n", "2")
 
 
 def docs() -> Tally:
@@ -145,7 +145,7 @@ def site() -> Tally:
 
 
 def wheel() -> Tally:
-    "the wheel brings what it needs and no more, and works from an empty directory with fastcore 1 and 2"
+    "the wheel brings what it needs and no more, works from an empty directory with fastcore 1 and 2, and leads from a table to a certificate"
     with TemporaryDirectory() as folder:
         dist, venv, empty = (Path(folder)/name for name in ("dist", "venv", "empty"))
         empty.mkdir()
@@ -153,7 +153,7 @@ def wheel() -> Tally:
         python("-m", "venv", venv)
         user, path = venv/"bin"/"python", f"{venv/'bin'}{os.pathsep}{os.environ['PATH']}"
         def install(*what): run(user, "-m", "pip", "install", "-q", "--no-compile", *what)
-        def smoke(): print(run(user, "-I", ROOT/"tests"/"wheel_smoke.py", cwd=empty, PATH=path), end="")
+        def smoke(script="wheel_smoke.py", *args): print(run(user, "-I", ROOT/"tests"/script, *args, cwd=empty, PATH=path, OMP_NUM_THREADS="1"), end="")
         install("-c", ROOT/"constraints.txt", *dist.glob("*.whl"))
         listed = run(user, "-c", "from importlib.metadata import requires; print(*requires('mae_nb'), sep='\\n')").splitlines()
         brought = {re.match(r"[\w-]+", line)[0] for line in listed if "extra ==" not in line}
@@ -161,7 +161,9 @@ def wheel() -> Tally:
         smoke()
         install("--upgrade", "fastcore>=2")
         smoke()
-    return tally(brought == REQUIRED, True, True)
+        install("-c", ROOT/"constraints.txt", *(f"{built}[save]" for built in dist.glob("*.whl")))
+        smoke("first_use.py", ROOT/"README.md")
+    return tally(brought == REQUIRED, True, True, True)
 
 
 CHECKS = [in_step, modules, portable, outputs, ruff, mypy, notebooks, pytest, docs, site, wheel]
