@@ -303,18 +303,29 @@ def conv_out(
     return nn.Sequential(nn.Linear(d_in, math.prod(deep)), nn.SiLU(), nn.Unflatten(1, deep), nn.Conv2d(2*width, 4*width, 3, padding=1), nn.PixelShuffle(2), nn.SiLU(),
                          nn.Conv2d(width, 4*c*each, 3, padding=1), nn.PixelShuffle(2), Pixels(c, each, h, w))
 
-# %% ../nbs/18_heads.ipynb #76286304
+# %% ../nbs/18_heads.ipynb #61311d71
 class Pictures(nn.Module):
     "Data (batch, *shape) as pictures (batch, channels, height, width)."
-    def __init__(self, c:int, h:int, w:int): super().__init__(); self.shape = c, h, w
+    def __init__(self,
+        c:int, # channels
+        h:int, # height
+        w:int, # width
+    ): super().__init__(); self.shape = c, h, w
+
     def forward(self, x:Tensor) -> Tensor:
         "Pictures."
         return x.reshape(-1, *self.shape)
 
-# %% ../nbs/18_heads.ipynb #acda6742
+# %% ../nbs/18_heads.ipynb #25d0557b
 class Pixels(nn.Module):
     "Maps (batch, channels*each, at least height, at least width) as numbers (batch, channels*height*width*each), those of a pixel side by side."
-    def __init__(self, c:int, each:int, h:int, w:int): super().__init__(); self.shape = c, each, h, w
+    def __init__(self,
+        c:int, # channels
+        each:int, # numbers for each pixel
+        h:int, # height
+        w:int, # width
+    ): super().__init__(); self.shape = c, each, h, w
+
     def forward(self, a:Tensor) -> Tensor:
         "Numbers."
         c, each, h, w = self.shape
@@ -329,8 +340,10 @@ def picture(
     c, h, w = (check_count('shape', n) for n in ((1,)*(3 - len(shape)) + tuple(shape)))
     return c, h, w
 
-# %% ../nbs/18_heads.ipynb #15c7653f
-def quarter(n:int) -> int:
+# %% ../nbs/18_heads.ipynb #d152c034
+def quarter(
+    n:int, # a length
+) -> int:
     "A quarter, rounded up."
     return -(-n//4)
 

@@ -10,7 +10,7 @@ __all__ = ['NOISY', 'smooth', 'History', 'Feed', 'generators', 'own_generators',
            'interrupts', 'train', 'climb', 'Safe', 'keep', 'histories', 'ProgressBar', 'fit', 'warn_if_missed',
            'checked', 'scheduled', 'described', 'Run', 'sweep']
 
-# %% ../nbs/07_train.ipynb #016099fe
+# %% ../nbs/07_train.ipynb #c8e80d81
 import ctypes
 import json
 import math
@@ -24,7 +24,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,7 +39,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 from .control import Penalty, PIMultiplier, ramp
 from .core import check_count, check_number, evaluating, refuse, require, seeded
-from .files import Checkpoints, Pace
+from .files import Checkpoints, Pace, pack, seal
 from .mae import CONTROLS, MutualAutoencoder, Terms, as_tensor
 
 # %% ../nbs/07_train.ipynb #5ccbb0ee
@@ -883,7 +882,7 @@ def scheduled(
     constant = check_number(name, value, takes, low=low)
     return lambda progress: constant
 
-# %% ../nbs/07_train.ipynb #ff160861
+# %% ../nbs/07_train.ipynb #69371d72
 def described(
     mae:MutualAutoencoder, # untrained
     data:Any, # tensor or loader
@@ -892,7 +891,7 @@ def described(
 ) -> dict:
     "What tells one call of `fit` from another: numbers, functions by their values, data and model by a digest."
     def digest(d):
-        if isinstance(d, Tensor): return sha256(d.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data).hexdigest()
+        if isinstance(d, Tensor): return seal(pack({'': d}))
         return d if d is None else f"{type(d).__name__} of {len(d) if hasattr(d, '__len__') else 'unknown'} batches"
     along = [i/20 for i in range(21)]
     plain = {name: getattr(how, name) for name in ('steps', 'batch_size', 'clip', 'precision', 'compile', 'every', 'stop')}
@@ -901,7 +900,7 @@ def described(
     model = [*sorted(map(str, settings(mae))), *(f'{name} {tuple(t.shape)} {t.dtype}' for name, t in saved.items()), digest(mae.prior.log_prob(z)),
              *(f'{name} {digest(b)}' for name, b in mae.named_buffers() if name not in saved)]
     return plain | {'seed': seed, 'target': mae.target, 'lr': [how.lr(t) for t in along], 'kl_weight': [how.kl_weight(t) for t in along],
-                    'data': digest(data), 'validation': digest(how.validation), 'model': sha256(repr(model).encode()).hexdigest()}
+                    'data': digest(data), 'validation': digest(how.validation), 'model': seal(repr(model).encode())}
 
 # %% ../nbs/07_train.ipynb #efd768dd
 class Run(NamedTuple):
