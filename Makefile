@@ -14,8 +14,9 @@ figures: .venv/stamp ## train the models of Figures 4, 5 and 6 and draw them in 
 test: .venv/stamp ## run every check: notebooks, library, wheel, docs
 	.venv/bin/python tools/check.py
 
-bench: .venv-bench/stamp ## compare training speed with pythae and JAX, in an environment of its own: make bench [TURNS=5]
+bench: .venv-bench/stamp ## compare training speed with pythae and JAX, and runs with and without checkpoints, in an environment of its own: make bench [TURNS=5]
 	env -u OMP_NUM_THREADS .venv-bench/bin/python bench/run.py --turns $(or $(TURNS),5) --out bench/results.txt
+	.venv-bench/bin/python bench/checkpoint.py | tee bench/checkpoint.txt
 
 docs: .venv/stamp ## render the notebooks in _docs/ (no Quarto needed)
 	.venv/bin/python tools/docs.py
@@ -39,7 +40,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 .venv-bench/stamp: settings.ini setup.py constraints.txt bench/requirements.txt
 	@test -n "$(PYTHON)" || { echo "mae_nb needs Python 3.10 or newer, and there is none on the PATH." >&2; exit 1; }
 	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/python -m pip install -q -c constraints.txt -r bench/requirements.txt -e .
+	.venv-bench/bin/python -m pip install -q -c constraints.txt -r bench/requirements.txt -e '.[save]'
 	@touch $@
 
 # The stamp comes last, so an installation cut short is taken up again by the next call.

@@ -63,5 +63,5 @@ def compare(name: str, width: int, steps: int, turns: int):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     quick = "quick" in sys.argv
-    compare("small", 96, 600 if quick else 2500, 2 if quick else 4)
-    compare("larger", 1210, 60 if quick else 220, 2 if quick else 4)
+    compare("small", 96, 600 if quick else 4000, 2 if quick else 4)
+    compare("larger", 1210, 60 if quick else 800, 2)

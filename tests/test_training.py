@@ -15,10 +15,11 @@ from mae_nb.elbo import annealed
 from mae_nb.examples import categorical_mae, normal_mae, standard_normal
 from mae_nb.mae import MutualAutoencoder
 from mae_nb.nets import CategoricalNet, NormalNet, mlp
-from mae_nb.train import Feed, Members, ProgressBar, Recorded, TrainingDiverged, ascent, fit, keep, learning_rate, sweep, tensors_of, training_settings
+from mae_nb.train import Feed, Members, ProgressBar, Recorded, TensorBoard, TrainingDiverged, ascent, fit, keep, learning_rate, sweep, tensors_of, training_settings
 from torch import nn
 from torch.distributions import Independent, Normal, Poisson
 from torch.testing import assert_close
+from torch.utils.data import DataLoader, Dataset
 
 TEN = torch.arange(10)
 
@@ -312,3 +313,36 @@ def test_progress_is_silent_when_off(capsys):
     assert capsys.readouterr().err == ""
     history = fit(categorical_mae(.5), steps=5)
     assert f"I {history['information'][-1]:.4f} of {history['asked'][-1]:.4f} nats" in capsys.readouterr().err
+
+
+class Rows(Dataset):
+    "Rows that are made when asked for, as if read from a disk."
+    def __len__(self): return 200
+    def __getitem__(self, i): return torch.full((1,), i/100 - 1), "a label"
+
+
+@pytest.mark.parametrize("data", [Rows(), DataLoader(Rows(), batch_size=50, shuffle=True, num_workers=2)])
+def test_data_may_be_read_row_by_row_and_by_workers(data):
+    mae = normal_mae(None)
+    history = fit(mae, data, steps=12, batch_size=50, validation=Rows(), every=5, progress=False)
+    assert len(history) == 12 and history.looks["step"].tolist() == [5, 10] and np.isfinite(history.looks["validation"]).all()
+
+
+def test_a_look_changes_nothing():
+    plain, watched = (parameters(), parameters(validation=TEN, every=3, callbacks=[lambda look: look.mae.sample(3)], stop=.01))
+    assert torch.equal(plain, watched)
+
+
+def test_a_callback_stops():
+    with seeded(1): mae = categorical_mae(.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        history = fit(mae, steps=50, every=10, callbacks=[lambda look: look.step == 20], progress=False)
+    assert len(history) == 20
+
+
+def test_tensorboard_gets_every_look(tmp_path):
+    with seeded(1): mae = categorical_mae(None)
+    fit(mae, steps=20, every=10, callbacks=[TensorBoard(tmp_path)], progress=False)
+    log, = tmp_path.glob("events*")
+    assert log.stat().st_size > 200
