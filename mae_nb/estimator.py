@@ -78,7 +78,7 @@ def means(
 WHOLE = 'categorical', 'rounded', 'logistics' # likelihoods of whole numbers
 BUDGET = 2**18 # codes decoded for the certificate of a fit: a second or so; `mae_.certificate()` has more
 
-# %% ../nbs/26_estimator.ipynb #8347e6be
+# %% ../nbs/26_estimator.ipynb #d46cc88a
 class MutualCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     "Codes that carry `target` nats about a row of a table, as a transformer of scikit-learn."
     def __init__(self,
@@ -111,7 +111,8 @@ class MutualCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             self.history_ = fit(mae, X, self.steps, self.batch_size, self.lr, seed, progress=False)
         self.certificate_ = mae.certificate(self.tol, BUDGET, explain=False)
         if self.certificate_.why == 'missed': warnings.warn(str(self.certificate_), ConvergenceWarning, stacklevel=2)
-        self.mae_ = mae.double()
+        self.mae_ = mae.double()                                                       # the same numbers, so the certificate stays
+        self.mae_.certified = self.certificate_, self.mae_.fingerprint()
         return self
 
     def transform(self,

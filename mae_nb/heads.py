@@ -350,7 +350,7 @@ def quarter(
 # %% ../nbs/18_heads.ipynb #c61f7b6d
 LIKELIHOODS = 'normal', 'bernoulli', 'categorical', 'rounded', 'logistics' # of all values alike; a table names a kind for each column
 
-# %% ../nbs/18_heads.ipynb #2b8c35a3
+# %% ../nbs/18_heads.ipynb #16adadb0
 @recipe
 def ready_mae(
     shape:int|Sequence[int], # of a datum: columns, (columns,), (height, width) or (channels, height, width)
@@ -364,7 +364,8 @@ def ready_mae(
     **kwargs, # further arguments of MutualAutoencoder
 ) -> MutualAutoencoder:
     "A model for vectors and tables (fully connected) or pictures (convolutional), with a standard normal prior."
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    shape = tuple(shape) if isinstance(shape, Sequence) else (check_count('shape', shape),)
+    if levels is not None: check_count('levels', levels, least=2)
     width, latents = check_count('width', (64 if len(shape) == 1 else 16) if width is None else width), check_count('latents', latents)
     head, wide = head_for(shape, likelihood, levels, centre, scale), width if len(shape) == 1 else 4*width
     (read, size), (see, _) = (reader(shape, head, width) for _ in range(2))
@@ -372,7 +373,7 @@ def ready_mae(
     return MutualAutoencoder(nn.Sequential(read, NormalNet(size, latents, wide)), nn.Sequential(net, head), standard_normal(latents),
                              nn.Sequential(see, MixtureNet(size, latents, 8, wide)), target, **kwargs)
 
-# %% ../nbs/18_heads.ipynb #fa33a84a
+# %% ../nbs/18_heads.ipynb #e88bbc9d
 def head_for(
     shape:Sequence[int], # as in `ready_mae`, like all that follow
     likelihood:str|Sequence[str|int],
@@ -385,6 +386,7 @@ def head_for(
         if len(shape) != 1 or len(likelihood) != shape[0]:
             refuse('likelihood', f"{len(likelihood)} kinds of columns for data of shape {tuple(shape)}", "one for each column of a table")
         return TableHead(likelihood, centre, scale)
+    if levels is not None and likelihood in ('normal', 'bernoulli'): refuse('levels', levels, f"None for the likelihood {likelihood!r}")
     if likelihood == 'categorical': return CategoricalHead(shape, check_count('levels', levels, least=2))
     heads = {'normal': lambda: NormalHead(shape, centre, scale), 'bernoulli': lambda: BernoulliHead(shape),
              'rounded': lambda: RoundedHead(shape, levels or 256), 'logistics': lambda: RoundedHead(shape, levels or 256, 3, 'logistic')}

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['CONTROLS', 'FORMAT', 'SETTINGS', 'RECIPES', 'Terms', 'MutualAutoencoder', 'check_model', 'run_net', 'check_data',
-           'as_tensor', 'moved', 'recipe', 'load', 'by_recipe', 'read_format_1', 'give_weights']
+           'as_tensor', 'of_column', 'moved', 'prior_values', 'recipe', 'plain', 'kept_tensors', 'load', 'by_recipe',
+           'read_format_1', 'give_weights']
 
-# %% ../nbs/06_mae.ipynb #c29decc7
+# %% ../nbs/06_mae.ipynb #7bf65b10
 import copy
 import inspect
 import json
@@ -23,7 +24,7 @@ from . import __version__
 from .control import Certificate, PIMultiplier, Penalty, can_grid, can_integrate, ceiling, certify, check_target, model_terms
 from .core import check_count, check_number, distribution_of, evaluating, refuse, seeded
 from .elbo import ELBO, elbo, importance_weighted, rate
-from .files import read_model, write_model
+from .files import digest, read_model, write_model
 from .infomax import Interval, mutual_information
 
 # %% ../nbs/06_mae.ipynb #b76e972f
@@ -37,7 +38,7 @@ class Terms(NamedTuple):
 # %% ../nbs/06_mae.ipynb #9372e86e
 CONTROLS = {'pi': PIMultiplier, 'penalty': Penalty} # controllers by name
 
-# %% ../nbs/06_mae.ipynb #442022d5
+# %% ../nbs/06_mae.ipynb #0d627686
 class MutualAutoencoder(nn.Module):
     "A variational autoencoder whose code carries `target` nats of information about x, in the model's own joint p(z) p(x|z)."
     def __init__(self,
@@ -55,7 +56,8 @@ class MutualAutoencoder(nn.Module):
         dtype:torch.dtype|None=None, # their precision; None: as it is
     ):
         super().__init__()
-        if dtype is not None and not dtype.is_floating_point: refuse('dtype', dtype, "a floating-point type, such as torch.float32")
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            refuse('dtype', repr(dtype), "a floating-point type, such as torch.float32")
         if control not in CONTROLS: refuse('control', repr(control), ' or '.join(map(repr, CONTROLS)))
         if k is not None: check_count('k', k, least=0)
         if joint and k != 0: refuse('joint', f"True with k={k}", "True with k=0 only: no other estimate trains the infomax net")
@@ -138,8 +140,8 @@ class MutualAutoencoder(nn.Module):
 
     @torch.no_grad()
     def fingerprint(self) -> tuple:
-        "Numbers that change with the target, a parameter or a buffer."
-        return self.target, *((float(t.double().sum()), float(t.double().square().sum())) for t in (*self.parameters(), *self.buffers()))
+        "What changes with the target, the prior, a bit of a parameter or of a buffer."
+        return self.target, digest([*self.parameters(), *self.buffers(), torch.tensor(prior_values(self.prior))])
 
     def _apply(self, fn, recurse=True):
         "What `to`, `double` and `cuda` do, for the prior and the data, too."
@@ -153,9 +155,9 @@ class MutualAutoencoder(nn.Module):
         "Write weights, settings and certificate; see `load`. Needs `safetensors`"
         held = self.certified[0] if self.certified and self.certified[1] == self.fingerprint() else None
         name, arguments = self.recipe or (None, None)
-        weights = {name: t.clone() for name, t in self.state_dict().items()}
+        weights = {name: t.clone() for name, t in kept_tensors(self).items()}
         write_model(path, weights, {'format': FORMAT, 'mae_nb': __version__, 'recipe': name, 'arguments': arguments, 'target': self.target,
-            **{k: getattr(self, k) for k in SETTINGS}, 'event_shape': [*self.event_shape],
+            **{k: getattr(self, k) for k in SETTINGS}, 'event_shape': [*self.event_shape], 'prior': prior_values(self.prior),
             'certificate': held and held._asdict() | {'interval': held.interval._asdict()}})
 
     def check_data(self,
@@ -215,7 +217,7 @@ def run_net(
     except (RuntimeError, IndexError) as e:
         refuse(name, f"a module that fails on input of shape {tuple(given.shape)} and {given.dtype}: {e}", "one that works on it")
 
-# %% ../nbs/06_mae.ipynb #64c79fb3
+# %% ../nbs/06_mae.ipynb #58e7122a
 def check_data(
     x:Any, # tensor, NumPy array or data frame
     px:Distribution, # p(x|z) at any code
@@ -223,11 +225,12 @@ def check_data(
     name:str='data', # the argument
 ) -> Tensor: # (batch, *event)
     "`x` as a tensor: not empty, of the right shape and type, finite, and inside the support of the decoder."
-    x = as_tensor(x, name)
+    frame, x = hasattr(x, 'columns'), as_tensor(x, name)
     whole = not px.sample().is_floating_point()
     if x.shape[1:] != event_shape or x.dim() == 0:
         refuse(name, f"shape {tuple(x.shape)}", f"shape (batch, {', '.join(map(str, event_shape))})" if event_shape else "shape (batch,)")
     if len(x) == 0: refuse(name, "no rows", "at least one")
+    if frame and not whole: x = x.double()
     if whole == x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
         refuse(name, f"dtype {x.dtype}", "whole numbers (torch.int64)" if whole else "floating-point numbers", TypeError)
     if not whole:
@@ -235,22 +238,34 @@ def check_data(
     support = getattr(px, 'support', None)
     while isinstance(support, constraints.independent): support = support.base_constraint
     if support is not None and not (inside := support.check(x)).all():
-        refuse(name, f"{x[~inside][0].tolist()} in row {(~inside).nonzero()[0, 0].item()}", f"values in the decoder's support, {support}")
+        row, *place = (~inside).nonzero()[0].tolist()
+        if isinstance(support, constraints.stack): support = support.cseq[place[-1]]
+        refuse(name, f"{x[row][tuple(place)].tolist()} in row {row}" + (f", column {place[0]}" if len(place) == 1 else ''), f"values in the decoder's support, {support}")
     return x.long() if whole else x.to(px.sample().dtype)
 
-# %% ../nbs/06_mae.ipynb #246118fe
+# %% ../nbs/06_mae.ipynb #489c677d
 def as_tensor(
     x:Any, # tensor, NumPy array, or a data frame of pandas or Polars
     name:str='data', # the argument
 ) -> Tensor:
     "`x` as a tensor, if it is made of numbers."
     if isinstance(x, Tensor): return x
-    if hasattr(x, 'columns') and (words := [c for c in x.columns if x[c].to_numpy().dtype.kind not in 'fiub']):
-        refuse(name, f"a frame whose column {words[0]!r} holds {x[words[0]].to_numpy()[0]!r}", "numbers only", TypeError)
-    if hasattr(x, 'to_numpy'): x = x.to_numpy()
+    if hasattr(x, 'columns'): x = np.column_stack([of_column(x[c].to_numpy(), c, name) for c in x.columns]) if len(x.columns) else np.zeros((len(x), 0))
+    elif hasattr(x, 'to_numpy'): x = x.to_numpy()
     if not isinstance(x, np.ndarray): refuse(name, f"a {type(x).__name__}", "a tensor, a NumPy array or a data frame", TypeError)
-    if x.dtype.kind not in 'fiub': refuse(name, f"an array of {x.dtype}" + f", such as {x.flat[0]!r}"*bool(x.size), "numbers only", TypeError)
-    return torch.tensor(x.copy())
+    if x.dtype.kind not in 'fiub': refuse(name, f"an array of {x.dtype}" + f", such as {next(x.flat, '')!r}"*bool(x.size), "numbers only", TypeError)
+    return torch.tensor(x.astype('f8' if x.dtype.kind == 'f' and x.dtype.itemsize > 8 else x.dtype.newbyteorder('=')))
+
+# %% ../nbs/06_mae.ipynb #cac8676b
+def of_column(
+    values:np.ndarray, # of one column of a frame
+    column:Any, # its name
+    name:str, # the argument
+) -> np.ndarray:
+    "A column as numbers."
+    if values.dtype.kind in 'fiu': return values
+    try: return values.astype(float)
+    except (TypeError, ValueError): refuse(name, f"a frame whose column {column!r} holds {next(iter(values))!r}", "numbers only", TypeError)
 
 # %% ../nbs/06_mae.ipynb #21b8ca8a
 def moved(
@@ -266,12 +281,21 @@ def moved(
     vars(other).update({name: moved(value, fn) for name, value in vars(part).items()})
     return other
 
+# %% ../nbs/06_mae.ipynb #1a8658b8
+def prior_values(
+    prior:Distribution, # p(z)
+) -> list[float]: # nats
+    "What tells one prior from another: its log-density at eight of its samples."
+    here = moved(prior, lambda t: t.cpu())
+    with seeded(0): z = here.sample((8,))
+    return here.log_prob(z).double().tolist()
+
 # %% ../nbs/06_mae.ipynb #ca24dae1
 FORMAT = 2 # of saved models; format 1 was the state dictionary alone, by torch.save
 SETTINGS = 'control', 'k', 'codes', 'joint'
 RECIPES:dict[str, Callable] = {} # what `load` can make by itself
 
-# %% ../nbs/06_mae.ipynb #4ce5d540
+# %% ../nbs/06_mae.ipynb #ab73dcf3
 def recipe(
     make:Callable[..., MutualAutoencoder], # with an argument `target`
 ) -> Callable[..., MutualAutoencoder]: # the same, whose models know how they were made
@@ -281,15 +305,29 @@ def recipe(
     def remembers(*args, **kwargs):
         mae, given = make(*args, **kwargs), signature.bind(*args, **kwargs).arguments
         given |= given.pop('kwargs', {})
-        told = {name: v for name, v in given.items() if name not in ('target', 'data', 'device', 'dtype')}
-        arguments = {name: v.tolist() if isinstance(v, (np.ndarray, np.generic, Tensor)) else v for name, v in told.items()}
-        try: mae.recipe = make.__name__, json.loads(json.dumps(arguments))
+        arguments = {name: v for name, v in given.items() if name not in ('target', 'data', 'device', 'dtype')}
+        try: mae.recipe = make.__name__, json.loads(json.dumps(arguments, default=plain))
         except TypeError: pass                                                     # an argument that no file can hold: `load` asks for `make`
         return mae
     RECIPES[make.__name__] = remembers
     return remembers
 
-# %% ../nbs/06_mae.ipynb #e24645cb
+# %% ../nbs/06_mae.ipynb #ef06e92e
+def plain(
+    value:Any, # an argument
+) -> Any: # numbers and lists
+    "What JSON can say of an array or a tensor."
+    if not isinstance(value, (np.ndarray, np.generic, Tensor)): raise TypeError(f"{type(value).__name__} is not JSON")
+    return value.tolist()
+
+# %% ../nbs/06_mae.ipynb #544eb85e
+def kept_tensors(
+    mae:MutualAutoencoder, # any
+) -> dict[str, Tensor]: # by name
+    "The weights, and the fixed numbers that a net was built with."
+    return dict(mae.named_buffers()) | mae.state_dict()
+
+# %% ../nbs/06_mae.ipynb #4da25396
 def load(
     path:str|Path, # a folder by `mae.save`, or a file of format 1
     make:Callable[[float|None], MutualAutoencoder]|None=None, # target -> model, built as the saved one was; None: for ready-made models
@@ -300,14 +338,16 @@ def load(
     else: weights, about = read_model(path)
     if about.get('format') not in (1, FORMAT):
         refuse('path', f"a model of format {about.get('format')!r:.20}", f"formats up to {FORMAT}; a newer mae_nb reads newer ones")
-    if about['format'] == FORMAT and (missing := {'target', 'recipe', 'arguments', 'certificate', *SETTINGS} - about.keys()):
+    if about['format'] == FORMAT and (missing := {'target', 'recipe', 'arguments', 'certificate', 'prior', *SETTINGS} - about.keys()):
         refuse('path', f"a model without its {min(missing)}", "the files as `mae.save` wrote them")
     mae = by_recipe(about) if make is None else make(about.get('target'))
     if not isinstance(mae, MutualAutoencoder): refuse('make', f"a function that returns a {type(mae).__name__}", "one that returns a MutualAutoencoder", TypeError)
-    for name in SETTINGS:
+    for name in ('target', *SETTINGS):
         if name in about and (has := getattr(mae, name)) != about[name]:
             refuse('make', f"a function whose models have {name}={has!r}", f"one that builds what was saved, {name}={about[name]!r}")
     give_weights(mae, weights)
+    if 'prior' in about and not np.allclose(prior_values(mae.prior), about['prior'], rtol=1e-3, atol=1e-3):
+        refuse('make', f"a function whose models have the prior {mae.prior}", "one that builds what was saved, with its prior")
     if held := about.get('certificate'):
         try: mae.certified = Certificate(**held | {'interval': Interval(**held['interval'])}), mae.fingerprint()
         except (TypeError, KeyError): refuse('path', "a model with a certificate that cannot be read", "the files as `mae.save` wrote them")
@@ -338,17 +378,19 @@ def read_format_1(
         refuse('path', f"{path}, which holds something else than weights, or is damaged", "a folder by `mae.save`, or a file by `torch.save(mae.state_dict(), path)`")
     return weights
 
-# %% ../nbs/06_mae.ipynb #6f66589b
+# %% ../nbs/06_mae.ipynb #735df414
 @torch.no_grad()
 def give_weights(
     mae:MutualAutoencoder, # built
     weights:dict[str, Tensor], # by name
 ):
     "Give a model its weights, refusing those of another model."
-    here = mae.state_dict()
-    for name in sorted(here.keys() | weights.keys()):
+    here, fixed = kept_tensors(mae), kept_tensors(mae).keys() - mae.state_dict().keys()
+    for name in sorted(mae.state_dict().keys() | weights.keys()):
         was, got = (tuple(t[name].shape) if name in t else 'nothing' for t in (here, weights))
         if was != got: refuse('make', f"a function whose models have {name} of shape {was}", f"one that builds what was saved, shape {got}")
     precision = {t.dtype for t in weights.values() if t.is_floating_point()}
     if len(precision) == 1: mae.to(dtype=precision.pop())
-    mae.load_state_dict(weights)
+    for name in sorted(fixed & weights.keys()):
+        if not torch.equal(kept_tensors(mae)[name].cpu(), weights[name]): refuse('make', f"a function whose models have another {name}", "one that builds what was saved")
+    mae.load_state_dict({name: t for name, t in weights.items() if name not in fixed})

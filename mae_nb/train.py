@@ -10,10 +10,11 @@ __all__ = ['NOISY', 'smooth', 'History', 'Feed', 'generators', 'own_generators',
            'interrupts', 'train', 'climb', 'Safe', 'keep', 'histories', 'ProgressBar', 'fit', 'warn_if_missed',
            'checked', 'scheduled', 'described', 'Run', 'sweep']
 
-# %% ../nbs/07_train.ipynb #c8e80d81
+# %% ../nbs/07_train.ipynb #1d029b58
 import ctypes
 import json
 import math
+import numbers
 import re
 import signal
 import sys
@@ -39,8 +40,8 @@ from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 from .control import Penalty, PIMultiplier, ramp
 from .core import check_count, check_number, evaluating, refuse, require, seeded
-from .files import Checkpoints, Pace, pack, seal
-from .mae import CONTROLS, MutualAutoencoder, Terms, as_tensor
+from .files import Checkpoints, Pace, digest, seal
+from .mae import CONTROLS, MutualAutoencoder, Terms, as_tensor, prior_values
 
 # %% ../nbs/07_train.ipynb #5ccbb0ee
 def smooth(
@@ -156,7 +157,7 @@ def give_generators(
     if 'device' in states: torch.get_device_module(device).set_rng_state(states['device'], device)
     for i, generator in enumerate(own_generators(data)): generator.set_state(states[f'loader{i}'])
 
-# %% ../nbs/07_train.ipynb #0589c294
+# %% ../nbs/07_train.ipynb #0d0e907a
 def as_data(
     mae:MutualAutoencoder, # knows what data it takes
     data:Any, # tensor, NumPy array, data frame, Dataset or DataLoader
@@ -167,7 +168,8 @@ def as_data(
     if isinstance(data, Dataset):
         if isinstance(data, IterableDataset): return DataLoader(data, size)
         if not len(data): refuse(name, "a Dataset without data", "at least one")  # type: ignore[arg-type]
-        return DataLoader(data, min(size, len(data)), shuffle=True, drop_last=True)  # type: ignore[arg-type]
+        some = name == 'data'                                                  # validation takes all of it, in order
+        return DataLoader(data, min(size, len(data)), shuffle=some, drop_last=some)  # type: ignore[arg-type]
     if hasattr(data, '__getitem__') or hasattr(data, 'to_numpy'): return mae.check_data(data, name)
     if not isinstance(data, Iterable): refuse(name, f"a {type(data).__name__}", "a tensor, a NumPy array, a data frame, a Dataset or a DataLoader", TypeError)
     if hasattr(data, '__next__'): refuse(name, "an iterator, which ends after one pass", "something that can be passed over again, such as a DataLoader")
@@ -553,14 +555,14 @@ class Training:
         self.safe.note(torch.stack([p.isfinite().all(1) for p in best]).all(0), max(0, self.step - 1))
         if self.safe.refresh(): keep(self.safe.good[:len(best)], best, self.safe.alive)
 
-# %% ../nbs/07_train.ipynb #adbe1ec8
+# %% ../nbs/07_train.ipynb #6bb1149e
 class Look(NamedTuple):
     "What a callback is given; one that returns True stops the training."
     mae: MutualAutoencoder # in training; not to be changed
     step: int # done so far
-    values: dict[str, float] # nats: the history's series, means over the last fifty steps; 'validation', 'low', 'high', where measured
+    values: dict[str, float] # nats: the history's series, means over the last fifty steps; 'validation', 'low', 'high' and 'held' (0 or 1), where measured
 
-# %% ../nbs/07_train.ipynb #8c1dfc73
+# %% ../nbs/07_train.ipynb #edc7e40e
 def look_up(
     run:Training, # of one model
 ) -> bool: # stop?
@@ -577,7 +579,7 @@ def look_up(
     run.looks.append({'step': float(run.step)} | values)
     twice = len(past) > 1 and all(look.get('held') for look in past[-2:])
     rising = how.validation is not None and values['validation'] >= max((look['validation'] for look in past[:-1]), default=-math.inf)
-    return any(s is True for s in said) or twice and not rising
+    return any(isinstance(s, (bool, np.bool_)) and bool(s) for s in said) or twice and not rising
 
 # %% ../nbs/07_train.ipynb #77a68cba
 class TensorBoard:
@@ -592,7 +594,7 @@ class TensorBoard:
         for name, value in look.values.items(): self.writer.add_scalar(name, value, look.step)
         self.writer.flush()
 
-# %% ../nbs/07_train.ipynb #1abc2923
+# %% ../nbs/07_train.ipynb #e46bf6b1
 @torch.no_grad()
 def mean_elbo(
     mae:MutualAutoencoder, # any
@@ -603,6 +605,7 @@ def mean_elbo(
     for batch in data.split(1024) if isinstance(data, Tensor) else data:
         each = mae.elbo(batch[0] if isinstance(batch, (list, tuple)) else batch).total
         total, count = total + each.double().sum().item(), count + len(each)
+    if not count: refuse('validation', "a loader without batches", "at least one")
     return total/count
 
 # %% ../nbs/07_train.ipynb #49688ec9
@@ -674,7 +677,7 @@ def interrupts():
     try: yield asked
     finally: signal.signal(signal.SIGINT, before)
 
-# %% ../nbs/07_train.ipynb #1da4cf30
+# %% ../nbs/07_train.ipynb #c885ec13
 def train(
     maes:Sequence[MutualAutoencoder], # built alike, differing in target and in their parameters' values
     data:Any, # tensor or DataLoader
@@ -691,7 +694,7 @@ def train(
                 save()
                 if not run.advance(): break
                 bar.show(run.step - 1, run.rows, run.safe.alive)
-                if watched and run.step % how.every == 0: run.stopped = look_up(run)
+                if watched and (run.step % how.every == 0 or run.step == how.steps): run.stopped = look_up(run)
             save(now=True)
             run.finish()
     finally: run.members.write_back(run.safe.good[:len(run.mean)])
@@ -836,7 +839,7 @@ def warn_if_missed(
         found = mae.certificate(tol, budget=2**17, explain=False)
         if found.why == 'missed': warnings.warn(str(found), stacklevel=3)
 
-# %% ../nbs/07_train.ipynb #f7196667
+# %% ../nbs/07_train.ipynb #42566b45
 def checked(
     maes, # a list of models
     data, # as in `fit`, like all that follow
@@ -847,25 +850,29 @@ def checked(
     for mae in maes:
         if not isinstance(mae, MutualAutoencoder): refuse('mae', f"a {type(mae).__name__}", "a MutualAutoencoder", TypeError)
     mae = maes[0]
-    check_count('steps', steps); check_count('batch_size', batch_size); check_count('every', every)
+    steps, batch_size, every = check_count('steps', steps), check_count('batch_size', batch_size), check_count('every', every)
     data = mae.data if data is None else data
     if data is None: refuse('data', 'None', "a tensor, a NumPy array, a data frame, a Dataset or a DataLoader, for a model that carries none")
-    if isinstance(validation, float): data, validation = held_out(data, validation, seed or 0)
+    if isinstance(validation, numbers.Real): data, validation = held_out(data, float(validation), int(seed or 0))
     data = as_data(mae, data, batch_size)
     if validation is not None: validation = as_data(mae, validation, batch_size, 'validation')
     if not any(p.requires_grad for p in mae.parameters()): refuse('mae', "a model without trainable parameters", "at least one with requires_grad")
     if stop is not None:
-        check_number('stop', stop, "a positive number of nats, or None", low=1e-12)
+        stop = check_number('stop', stop, "a positive number of nats, or None", low=1e-12)
         if mae.target is None: refuse('stop', stop, "None for a plain VAE, which has no target to hold")
-    check_number('clip', clip, "a positive number", low=1e-12)
+    clip = check_number('clip', clip, "a positive number", low=1e-12)
+    if not isinstance(callbacks, Iterable): refuse('callbacks', f"a {type(callbacks).__name__}", "a list of functions of a Look", TypeError)
+    callbacks = list(callbacks)
     for callback in callbacks:
         if not callable(callback): refuse('callbacks', f"a {type(callback).__name__}", "functions of a Look", TypeError)
-    device = next(mae.parameters()).device
+    device, single = next(mae.parameters()).device, next(mae.parameters()).dtype == torch.float32
+    if precision == 'bfloat16' and not single: refuse('precision', "'bfloat16' for a model that is not of single precision", "'float32' there")
     if precision not in ('float32', 'bfloat16'): refuse('precision', repr(precision), "'float32' or 'bfloat16'")
     if precision == 'bfloat16' and device.type == 'cuda' and not torch.cuda.is_bf16_supported():
         refuse('precision', "'bfloat16' on a device without it", "'float32' there")
     largest = scheduled('lr', lr, 'a positive number, or a function of progress', 1e-12)
     weight = scheduled('kl_weight', kl_weight, "a number that is zero or more, or a function of progress", 0.)
+    for t in np.linspace(0, 1, 21, endpoint=False).tolist(): check_number('lr', largest(t), "a function of progress that gives a number", low=0.)
     rate = largest if callable(lr) else lambda t: largest(t)*learning_rate(t)
     how = How(steps, batch_size, rate, weight, clip, precision, progress, compile, validation, every, stop, callbacks)
     return data, how._replace(call=described(mae, data, how, seed)) if named else how
@@ -882,7 +889,7 @@ def scheduled(
     constant = check_number(name, value, takes, low=low)
     return lambda progress: constant
 
-# %% ../nbs/07_train.ipynb #69371d72
+# %% ../nbs/07_train.ipynb #664414c9
 def described(
     mae:MutualAutoencoder, # untrained
     data:Any, # tensor or loader
@@ -890,17 +897,19 @@ def described(
     seed:int|None, # of data order and noise
 ) -> dict:
     "What tells one call of `fit` from another: numbers, functions by their values, data and model by a digest."
-    def digest(d):
-        if isinstance(d, Tensor): return seal(pack({'': d}))
-        return d if d is None else f"{type(d).__name__} of {len(d) if hasattr(d, '__len__') else 'unknown'} batches"
-    along = [i/20 for i in range(21)]
+    def seen(d):
+        if d is None or isinstance(d, Tensor): return d if d is None else digest([d])
+        try: return f"{type(d).__name__} of {len(d)} batches"
+        except TypeError: return type(d).__name__
+    along = [i/20 for i in range(20)]
     plain = {name: getattr(how, name) for name in ('steps', 'batch_size', 'clip', 'precision', 'compile', 'every', 'stop')}
     saved = mae.state_dict()
-    with seeded(0): z = mae.prior.sample((16,))
-    model = [*sorted(map(str, settings(mae))), *(f'{name} {tuple(t.shape)} {t.dtype}' for name, t in saved.items()), digest(mae.prior.log_prob(z)),
-             *(f'{name} {digest(b)}' for name, b in mae.named_buffers() if name not in saved)]
-    return plain | {'seed': seed, 'target': mae.target, 'lr': [how.lr(t) for t in along], 'kl_weight': [how.kl_weight(t) for t in along],
-                    'data': digest(data), 'validation': digest(how.validation), 'model': seal(repr(model).encode())}
+    fixed = {name: p for name, p in mae.named_parameters() if not p.requires_grad} | {name: b for name, b in mae.named_buffers() if name not in saved}
+    shapes = [f'{name} {tuple(t.shape)} {t.dtype}' for name, t in saved.items()]
+    model = [*sorted(map(str, settings(mae))), *shapes, *fixed, digest(fixed.values()), prior_values(mae.prior)]
+    return plain | {'seed': seed if seed is None else int(seed), 'target': mae.target, 'lr': [float(how.lr(t)) for t in along],
+                    'kl_weight': [float(how.kl_weight(t)) for t in along],
+                    'data': seen(data), 'validation': seen(how.validation), 'model': seal(repr(model).encode())}
 
 # %% ../nbs/07_train.ipynb #efd768dd
 class Run(NamedTuple):
