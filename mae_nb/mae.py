@@ -267,18 +267,21 @@ def of_column(
     try: return values.astype(float)
     except (TypeError, ValueError): refuse(name, f"a frame whose column {column!r} holds {next(iter(values))!r}", "numbers only", TypeError)
 
-# %% ../nbs/06_mae.ipynb #21b8ca8a
+# %% ../nbs/06_mae.ipynb #59c263ae
 def moved(
     part:Any, # a distribution, or a part of one
     fn:Callable[[Tensor], Tensor], # what to do to a tensor
+    seen:dict|None=None, # parts that were met already, since some refer to each other
 ) -> Any: # a copy
     "A distribution whose tensors went through `fn`, and those of its parts."
+    seen = {} if seen is None else seen
+    if id(part) in seen: return seen[id(part)]
     if isinstance(part, Tensor): return fn(part)
     if isinstance(part, nn.Module): return copy.deepcopy(part)._apply(fn)
-    if isinstance(part, (list, tuple)) and type(part) in (list, tuple): return type(part)(moved(p, fn) for p in part)
+    if type(part) in (list, tuple): return type(part)(moved(p, fn, seen) for p in part)
     if not isinstance(part, (Distribution, Transform)): return part
-    other = copy.copy(part)
-    vars(other).update({name: moved(value, fn) for name, value in vars(part).items()})
+    other = seen[id(part)] = copy.copy(part)
+    vars(other).update({name: moved(value, fn, seen) for name, value in vars(part).items()})
     return other
 
 # %% ../nbs/06_mae.ipynb #1a8658b8

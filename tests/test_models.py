@@ -1,5 +1,7 @@
 "What a reader of the chapters would find dull: each of these breaks when one line of core, bounds, oracles, nets or model is wrong."
+import importlib
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -9,11 +11,12 @@ from mae_nb.core import check_count, check_number, estimate, expect, is_enumerab
 from mae_nb.elbo import elbo, importance_weighted
 from mae_nb.examples import categorical_mae, normal_mae, standard_normal
 from mae_nb.infomax import Interval, infomax_bound, mutual_information, sandwich
-from mae_nb.mae import MutualAutoencoder
+from mae_nb.mae import MutualAutoencoder, load
 from mae_nb.nets import NormalNet, OneHot, WindowNet, mlp
 from mae_nb.oracle import LinearGaussian, exact_information
+from mae_nb.train import fit
 from torch import nn
-from torch.distributions import Categorical, Independent, Normal
+from torch.distributions import Categorical, Distribution, Independent, Normal
 from torch.testing import assert_close
 
 
@@ -164,3 +167,21 @@ def test_dropout_is_measured_as_used():
     noisy = MutualAutoencoder(mae.encoder, nn.Sequential(nn.Dropout(.9), mae.decoder), mae.prior, mae.infomax, 1.)
     assert noisy.training and noisy.information(k=4, n=50, seed=0) == mae.information(k=4, n=50, seed=0)
     assert abs(exact_information(noisy) - exact_information(mae)) < 1e-9
+
+
+@pytest.mark.parametrize("make", [lambda zuko: zuko.distributions.DiagNormal(torch.zeros(2), torch.ones(2)),
+                                  lambda zuko: zuko.flows.NSF(2, transforms=1, hidden_features=[8])()])
+def test_a_prior_of_zuko_serves(make, tmp_path):
+    "Its parts refer to each other, which what walks through them must stand."
+    validate = Distribution._validate_args
+    with seeded(0): prior, x = make(importlib.import_module("zuko")), torch.randn(100, 3)
+    Distribution.set_default_validate_args(validate)                          # zuko's import turns it off, for everybody
+    def build(target): return MutualAutoencoder(NormalNet(3, 2), NormalNet(2, 3), prior, NormalNet(3, 2), target)
+    with seeded(0): mae = build(.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        history = fit(mae, x, steps=5, batch_size=32, progress=False)
+    assert np.isfinite(history["elbo"]).all()
+    mae.save(tmp_path)
+    back = load(tmp_path, build)
+    assert torch.equal(back.encode(x).mean, mae.encode(x).mean) and back.certified[0] == mae.certified[0]
