@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from fnmatch import fnmatch
 from multiprocessing import get_context
 from pathlib import Path
@@ -169,14 +170,26 @@ def wheel() -> Tally:
 CHECKS = [in_step, modules, portable, outputs, ruff, mypy, notebooks, pytest, docs, site, wheel]
 
 
+def apart(check: Callable[[], Tally]) -> Callable[[], Tally]:
+    "A check that begins now, in a process of its own, and is waited for when it is called: `wheel` mostly waits for downloads."
+    process = subprocess.Popen([sys.executable, __file__, check.__name__], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    def wait() -> Tally:
+        *said, last = process.communicate()[0].rstrip().splitlines()
+        print(*said[2:-1], sep="\n")
+        passed, failed = re.fullmatch(r"(\d+) passed, (\d+) failed", last).groups()
+        return int(passed), int(failed)
+    return wait
+
+
 def main(names: list[str]) -> int:
     "Run the checks, and print the sum of their tallies last."
     passed = failed = 0
-    for check in CHECKS:
-        if names and check.__name__ not in names: continue
+    chosen = [check for check in CHECKS if not names or check.__name__ in names]
+    begun = {wheel: apart(wheel)} if wheel in chosen and len(chosen) > 1 else {}
+    for check in chosen:
         print(f"\n{check.__name__}: {check.__doc__}", flush=True)
         start = time.perf_counter()
-        try: good, bad = check()
+        try: good, bad = begun.get(check, check)()
         except Exception as error:
             if not isinstance(error, subprocess.CalledProcessError): traceback.print_exc()  # what that one printed is shown
             good, bad = 0, 1
