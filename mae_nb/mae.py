@@ -7,12 +7,12 @@ __all__ = ['CONTROLS', 'FORMAT', 'SETTINGS', 'RECIPES', 'Terms', 'MutualAutoenco
            'as_tensor', 'of_column', 'moved', 'prior_values', 'recipe', 'plain', 'kept_tensors', 'load', 'by_recipe',
            'read_format_1', 'give_weights']
 
-# %% ../nbs/06_mae.ipynb #7bf65b10
+# %% ../nbs/06_mae.ipynb #ce16b381
 import copy
 import inspect
 import json
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,10 +35,10 @@ class Terms(NamedTuple):
     information: Tensor # estimate of I_p(z, x); zero for a plain VAE
     bound: Tensor # infomax bound, trains the infomax net; zero for a plain VAE
 
-# %% ../nbs/06_mae.ipynb #9372e86e
-CONTROLS = {'pi': PIMultiplier, 'penalty': Penalty} # controllers by name
+# %% ../nbs/06_mae.ipynb #3c0c57a2
+CONTROLS = {'pi': PIMultiplier, 'gentle': partial(PIMultiplier, gain=1., rate=.02, bound=3.), 'penalty': Penalty} # controllers by name
 
-# %% ../nbs/06_mae.ipynb #0d627686
+# %% ../nbs/06_mae.ipynb #6a357445
 class MutualAutoencoder(nn.Module):
     "A variational autoencoder whose code carries `target` nats of information about x, in the model's own joint p(z) p(x|z)."
     def __init__(self,
@@ -47,7 +47,7 @@ class MutualAutoencoder(nn.Module):
         prior:Distribution, # p(z), event shape (d_z,)
         infomax:nn.Module|None=None, # x -> r(z|x); not needed for a plain VAE
         target:float|None=None, # nats; None: a plain VAE
-        control:str='pi', # 'pi' (multiplier) or 'penalty' (the poster's)
+        control:str='pi', # 'pi' (multiplier), 'gentle' (the same with small gains, for noisy estimates) or 'penalty' (the poster's)
         k:int|None=None, # proposals of the estimate that is controlled; 0: the poster's bound; None: quadrature where possible, else 16
         codes:int|None=None, # codes that the estimate draws at each step; None: 256 by quadrature, else 128
         joint:bool=False, # let the constraint train the infomax net, instead of its own bound (to show what happens)

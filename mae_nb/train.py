@@ -445,21 +445,22 @@ def learning_rate(
     if progress < flat: return min(1., progress/warm + .01)
     return .5*(1 + math.cos(math.pi*(progress - flat)/(1 - flat)))
 
-# %% ../nbs/07_train.ipynb #b5f4656a
+# %% ../nbs/07_train.ipynb #accd2b6f
 def objective(
     members:Members, # what is trained
     control:PIMultiplier|Penalty, # error -> coefficient of the gradient of information
     terms:Terms, # of the members on their batches
     asked:Tensor, # the target so far, (members,), nats
     kl_weight:Tensor, # weight of the rate
+    hold:Tensor, # one: the constraint is on; zero: not yet
 ) -> Tensor: # what is climbed, (members,)
     "The objective of every member. Eq. (1) of the model, with the coefficient of Eq. (3) of its control"
     value = terms.reconstruction - kl_weight*terms.rate
-    if members.base.target is not None: value = value + control((asked - terms.information).detach())*terms.information
+    if members.base.target is not None: value = value + control(hold*(asked - terms.information).detach())*terms.information
     if not members.base.joint: value = value + terms.bound
     return value
 
-# %% ../nbs/07_train.ipynb #b6a6c7fe
+# %% ../nbs/07_train.ipynb #dbda6829
 def ascent(
     members:Members, # what is trained
     control:PIMultiplier|Penalty, # error -> coefficient of the gradient of information
@@ -469,12 +470,13 @@ def ascent(
     state:dict[str, Tensor], # of the controller, (members,) each
     asked:Tensor, # the target so far, (members,), nats
     kl_weight:Tensor, # weight of the rate
+    hold:Tensor, # one: the constraint is on; zero: not yet
     clip:float=1., # the longest gradient of a net
 ) -> tuple[list[Tensor], Tensor, Tensor, dict[str, Tensor]]: # gradients; are all numbers finite? (members,); a row of the histories, (members, series); next state
     "The gradients of all members' objectives, of each net and member shortened to `clip`: a function of tensors alone."
     vars(control).update(state)
     terms = members.terms(trained, fixed, x)
-    grads = members.gradient(objective(members, control, terms, asked, kl_weight), trained)
+    grads = members.gradient(objective(members, control, terms, asked, kl_weight, hold), trained)
     row = torch.stack([terms.reconstruction - terms.rate, *terms, asked, control.multiplier.expand_as(asked)], 1).detach()
     length = [torch.linalg.vector_norm(g, dim=1, keepdim=True) for g in grads]
     ok = torch.cat([row, *length], 1).sum(1).isfinite()
@@ -487,7 +489,7 @@ def tensors_of(
     "The controller's state."
     return {name: t for name, t in vars(control).items() if isinstance(t, Tensor)}
 
-# %% ../nbs/07_train.ipynb #f96e8568
+# %% ../nbs/07_train.ipynb #3ce3c963
 class How(NamedTuple):
     "The arguments of `fit`, checked."
     steps: int
@@ -502,9 +504,10 @@ class How(NamedTuple):
     every: int = 200
     stop: float|None = None
     callbacks: Sequence[Callable] = ()
+    hold_from: float = 0. # share of the steps
     call: Any = None # what tells this call of `fit` from another, for checkpoints
 
-# %% ../nbs/07_train.ipynb #6f1d8a79
+# %% ../nbs/07_train.ipynb #4beea899
 class Training:
     "All that changes while members are trained, and the step that changes it."
     def __init__(self,
@@ -527,7 +530,7 @@ class Training:
         members, safe, step, t = self.members, self.safe, self.step, self.step/self.how.steps
         weight = check_number('kl_weight', self.how.kl_weight(t), "a function of progress that gives a number", low=0.)
         rate = check_number('lr', self.how.lr(t), "a function of progress that gives a number", low=0.)
-        batch = next(self.feed), members.trained, members.fixed, self.state, self.target*ramp(t), torch.tensor(weight, device=members.device)
+        batch = next(self.feed), members.trained, members.fixed, self.state, self.target*ramp(t), *torch.tensor([weight, float(t >= self.how.hold_from)], device=members.device)
         try: grads, ok, row, self.state = self.up(*batch)
         except (RuntimeError, ValueError) as e:
             sound = members.sound(batch[0])                                    # some samplers refuse NaN: leave out the members it came from
@@ -801,7 +804,7 @@ class ProgressBar:
         error = (information - self.target).abs()[alive]
         return f"worst |I - M| {error.max():.4f} nats, {(error < .02).sum()} of {len(alive)} held{failed}"
 
-# %% ../nbs/07_train.ipynb #8e0ba146
+# %% ../nbs/07_train.ipynb #76e30970
 def fit(
     mae:MutualAutoencoder, # trained in place
     data:Any=None, # tensor, NumPy array, data frame, Dataset or DataLoader; None: `mae.data`
@@ -819,10 +822,11 @@ def fit(
     clip:float=1., # the gradient of each net is shortened to this length
     precision:str='float32', # 'bfloat16': products of matrices in half the bits, where the device has it
     checkpoint:str|Path|None=None, # folder for the state of the run, from which the same call goes on; needs `safetensors`
+    hold_from:float=0., # share of the steps after which the constraint is on; before, only the infomax net learns from the model's samples
 ) -> History:
     "Train `mae` to hold its target. Raises `TrainingDiverged` if the loss is not finite, with the model restored."
     data, how = checked([mae], data, steps, batch_size, lr, seed, kl_weight, progress, compile, validation, every, stop, callbacks, clip, precision,
-                        named=checkpoint is not None)
+                        hold_from, named=checkpoint is not None)
     with seeded(seed): (history,), (failed,) = train([mae], data, how, checkpoint)
     if failed is not None: raise TrainingDiverged(failed, {k: float(v[-1]) for k, v in history.series.items() if len(v)}, history)
     warn_if_missed([mae])
@@ -839,11 +843,11 @@ def warn_if_missed(
         found = mae.certificate(tol, budget=2**17, explain=False)
         if found.why == 'missed': warnings.warn(str(found), stacklevel=3)
 
-# %% ../nbs/07_train.ipynb #42566b45
+# %% ../nbs/07_train.ipynb #03437124
 def checked(
     maes, # a list of models
     data, # as in `fit`, like all that follow
-    steps, batch_size, lr, seed, kl_weight, progress, compile, validation=None, every=200, stop=None, callbacks=(), clip=1., precision='float32',
+    steps, batch_size, lr, seed, kl_weight, progress, compile, validation=None, every=200, stop=None, callbacks=(), clip=1., precision='float32', hold_from=0.,
     named=False, # describe the call, for a checkpoint?
 ) -> tuple[Any, How]: # data and arguments
     "The arguments of `fit`, checked before any work starts."
@@ -873,8 +877,9 @@ def checked(
     largest = scheduled('lr', lr, 'a positive number, or a function of progress', 1e-12)
     weight = scheduled('kl_weight', kl_weight, "a number that is zero or more, or a function of progress", 0.)
     for t in np.linspace(0, 1, 21, endpoint=False).tolist(): check_number('lr', largest(t), "a function of progress that gives a number", low=0.)
+    hold_from = check_number('hold_from', hold_from, "a share of the steps, from 0 to below 1", 0., 1 - 1e-9)
     rate = largest if callable(lr) else lambda t: largest(t)*learning_rate(t)
-    how = How(steps, batch_size, rate, weight, clip, precision, progress, compile, validation, every, stop, callbacks)
+    how = How(steps, batch_size, rate, weight, clip, precision, progress, compile, validation, every, stop, callbacks, hold_from)
     return data, how._replace(call=described(mae, data, how, seed)) if named else how
 
 # %% ../nbs/07_train.ipynb #8b142b7c
@@ -889,7 +894,7 @@ def scheduled(
     constant = check_number(name, value, takes, low=low)
     return lambda progress: constant
 
-# %% ../nbs/07_train.ipynb #664414c9
+# %% ../nbs/07_train.ipynb #4a527470
 def described(
     mae:MutualAutoencoder, # untrained
     data:Any, # tensor or loader
@@ -902,7 +907,7 @@ def described(
         try: return f"{type(d).__name__} of {len(d)} batches"
         except TypeError: return type(d).__name__
     along = [i/20 for i in range(20)]
-    plain = {name: getattr(how, name) for name in ('steps', 'batch_size', 'clip', 'precision', 'compile', 'every', 'stop')}
+    plain = {name: getattr(how, name) for name in ('steps', 'batch_size', 'clip', 'precision', 'compile', 'every', 'stop', 'hold_from')}
     saved = mae.state_dict()
     fixed = {name: p for name, p in mae.named_parameters() if not p.requires_grad} | {name: b for name, b in mae.named_buffers() if name not in saved}
     shapes = [f'{name} {tuple(t.shape)} {t.dtype}' for name, t in saved.items()]
