@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/99_all.ipynb #540b8185
+# %% ../nbs/99_all.ipynb #577de1e7
+from .autoregressive import MADE, PixelCNN, pixel_mae
 from .control import Certificate, Penalty, PIMultiplier, certify
 from .core import expect, seeded
 from .data import Labelled, digits, mnist, parts, read_idx
@@ -22,7 +23,9 @@ from .proposals import FlowNet, MixtureNet, fit_proposal
 from .report import Report, report
 from .sequences import SequenceNet, global_bit_sequences, sequence_mae
 from .setpoint import set_point
+from .text import Corpus, Vocabulary, corpus, read_sentences
 from .train import History, Look, Run, TensorBoard, TrainingDiverged, fit, sweep
+from .words import LSTMDecoder, SentenceReader, TransformerDecoder, text_mae
 
 # %% ../nbs/99_all.ipynb #2a9ef50d
 __all__ = [name for name in dir() if not name.startswith('_')]

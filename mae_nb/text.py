@@ -6,7 +6,7 @@
 __all__ = ['SKIPPED', 'words_of', 'sentences_of', 'python_sentences', 'Vocabulary', 'Sentences', 'Corpus', 'corpus',
            'read_sentences']
 
-# %% ../nbs/35_text.ipynb #1b2fe222
+# %% ../nbs/35_text.ipynb #a336cef1
 import ast
 import hashlib
 import re
@@ -15,11 +15,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
+from pydoc_data.topics import topics
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from .core import check_count, check_number, refuse, require
+from .core import check_count, check_number, refuse
 
 # %% ../nbs/35_text.ipynb #860c3661
 SKIPPED = {'site-packages', 'dist-packages', 'test', 'tests', 'idlelib', 'lib2to3', 'turtledemo', 'pydoc_data', '__pycache__'} # folders of the library
@@ -39,7 +40,7 @@ def sentences_of(
     paragraphs = [re.sub('[*`"]', '', ' '.join(p.split())) for p in re.split(r'\n\s*\n', text) if '>>>' not in p and '::=' not in p]
     return [s for p in paragraphs for s in re.split(r"(?<=[.!?:])\s+(?=[A-Z(])", p) if re.search('[.!?:]$', s)]
 
-# %% ../nbs/35_text.ipynb #0bfa71fe
+# %% ../nbs/35_text.ipynb #ab257529
 @cache
 def python_sentences() -> tuple[tuple[str, str], ...]: # (source, sentence); sources are top-level modules, and chapters
     "Sentences from the documentation of the Python that runs this: docstrings of the standard library, and the language reference."
@@ -52,7 +53,6 @@ def python_sentences() -> tuple[tuple[str, str], ...]: # (source, sentence); sou
         module = re.sub('^_(py)?', '', place[0].removesuffix('.py'))                                # io and _pyio say the same
         texts = (ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)))
         found += [(module, s) for text in texts if text for s in sentences_of(text)]
-    topics = require('pydoc_data.topics', 'dev', 'python_sentences').topics
     return (*found, *((f'reference: {name}', s) for name, text in sorted(topics.items()) for s in sentences_of(text)))
 
 # %% ../nbs/35_text.ipynb #d39f57bc
