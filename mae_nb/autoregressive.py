@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Autoregressive', 'MaskedNet', 'MaskedConv', 'PixelCNN', 'MADE', 'pixel_mae']
 
-# %% ../nbs/33_autoregressive.ipynb #5a0784d1
-from collections.abc import Callable, Sequence
+# %% ../nbs/33_autoregressive.ipynb #bb88b5bb
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -51,7 +51,7 @@ class Autoregressive(Distribution):
         shape = (*sample_shape, *self.batch_shape)
         return self.net.draw(self.z.expand(*shape, -1).reshape(-1, self.z.shape[-1])).view(*shape, *self.event_shape)
 
-# %% ../nbs/33_autoregressive.ipynb #27d8892f
+# %% ../nbs/33_autoregressive.ipynb #fcc0951e
 class MaskedNet(nn.Module):
     "An autoregressive decoder of pictures: what the masked nets below share. They give `numbers` and `draw`."
     def __init__(self,
@@ -62,9 +62,8 @@ class MaskedNet(nn.Module):
         super().__init__()
         self.shape = tuple(check_count('shape', n) for n in shape)
         self.one = head_for((), likelihood, levels, 0., 1.)
-        whole = levels or 256 if isinstance(self.one, RoundedHead) else levels
-        self.half = .5 if likelihood == 'bernoulli' else 1. if whole is None else (whole - 1)/2
-        self.middle = 0. if likelihood == 'normal' else self.half
+        whole = self.one.levels if isinstance(self.one, RoundedHead) else 2 if likelihood == 'bernoulli' else levels
+        self.middle, self.spread = (0., 1.) if whole is None else ((whole - 1)/2,)*2
 
     def forward(self,
         z:Tensor, # (batch, d_z)
@@ -79,7 +78,7 @@ class MaskedNet(nn.Module):
 
     def scaled(self, x:Tensor) -> Tensor:
         "Values as the net sees them: between -1 and 1, but for real numbers, which stay as they are."
-        return (x - self.middle)/self.half
+        return (x - self.middle)/self.spread
 
     def log_prob(self, x:Tensor, z:Tensor) -> Tensor:
         "Log-probability of data (n, *shape) at codes (n, d_z), (n,). Eq. (1)"
@@ -121,9 +120,10 @@ class MaskedConv(nn.Conv2d):
         upper, patch = slice(0, k//2 + 1), padded[:, :, i:i + k//2 + 1, j:j + k]
         return nn.functional.linear(patch.flatten(1), (self.weight*self.mask)[:, :, upper].flatten(1), self.bias)
 
-# %% ../nbs/33_autoregressive.ipynb #c8ddc9dc
+# %% ../nbs/33_autoregressive.ipynb #d4bf539f
 class PixelCNN(MaskedNet):
     "Decoder by masked convolutions, one after the other, each with its window. van den Oord et al. 2016"
+    convs: Any
     def __init__(self,
         shape:Sequence[int], # of a picture: (height, width)
         d_z:int=2, # dimensions of the code

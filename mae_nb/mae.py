@@ -35,8 +35,8 @@ class Terms(NamedTuple):
     information: Tensor # estimate of I_p(z, x); zero for a plain VAE
     bound: Tensor # infomax bound, trains the infomax net; zero for a plain VAE
 
-# %% ../nbs/06_mae.ipynb #3c0c57a2
-CONTROLS = {'pi': PIMultiplier, 'gentle': partial(PIMultiplier, gain=1., rate=.02, bound=3.), 'penalty': Penalty} # controllers by name
+# %% ../nbs/06_mae.ipynb #d5f38632
+CONTROLS: dict[str, Callable[..., PIMultiplier|Penalty]] = {'pi': PIMultiplier, 'gentle': partial(PIMultiplier, gain=1., rate=.02, bound=3.), 'penalty': Penalty} # controllers by name
 
 # %% ../nbs/06_mae.ipynb #6a357445
 class MutualAutoencoder(nn.Module):

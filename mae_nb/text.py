@@ -108,7 +108,7 @@ class Corpus(NamedTuple):
     test: Sentences
     vocabulary: Vocabulary
 
-# %% ../nbs/35_text.ipynb #f48ea294
+# %% ../nbs/35_text.ipynb #136e9ef3
 def corpus(
     found:Iterable[tuple[str, str]]|None=None, # (source, sentence); None: `python_sentences()`
     shortest:int=4, # words of a sentence
@@ -132,9 +132,10 @@ def corpus(
         place += sizes[source]
     rows = {name: [(sentence, source) for sentence, source in once.items() if part[source] == name] for name in ('train', 'validation', 'test')}
     for name, some in rows.items():
-        if not some: refuse('found', f"{len(once)} sentences of {shortest} to {longest} words from {len(sizes)} sources, which leave none for the part '{name}'", "more sources")
+        if not some: refuse('found', f"{len(once)} sentences of the lengths asked for, from {len(sizes)} sources, which leave none for the part '{name}'", "more sources")
     vocabulary = Vocabulary.of((sentence for sentence, _ in rows['train']), seen)
-    return Corpus(*(Sentences(vocabulary.encode((sentence for sentence, _ in some), longest + 1), [source for _, source in some]) for some in rows.values()), vocabulary)
+    train, validation, test = (Sentences(vocabulary.encode((sentence for sentence, _ in some), longest + 1), [source for _, source in some]) for some in rows.values())
+    return Corpus(train, validation, test, vocabulary)
 
 # %% ../nbs/35_text.ipynb #cc3cb1b4
 def read_sentences(

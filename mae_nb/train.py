@@ -507,7 +507,7 @@ class How(NamedTuple):
     hold_from: float = 0. # share of the steps
     call: Any = None # what tells this call of `fit` from another, for checkpoints
 
-# %% ../nbs/07_train.ipynb #4beea899
+# %% ../nbs/07_train.ipynb #ff00e99c
 class Training:
     "All that changes while members are trained, and the step that changes it."
     def __init__(self,
@@ -530,7 +530,8 @@ class Training:
         members, safe, step, t = self.members, self.safe, self.step, self.step/self.how.steps
         weight = check_number('kl_weight', self.how.kl_weight(t), "a function of progress that gives a number", low=0.)
         rate = check_number('lr', self.how.lr(t), "a function of progress that gives a number", low=0.)
-        batch = next(self.feed), members.trained, members.fixed, self.state, self.target*ramp(t), *torch.tensor([weight, float(t >= self.how.hold_from)], device=members.device)
+        weights = torch.tensor([weight, float(t >= self.how.hold_from)], device=members.device)
+        batch = next(self.feed), members.trained, members.fixed, self.state, self.target*ramp(t), weights[0], weights[1]
         try: grads, ok, row, self.state = self.up(*batch)
         except (RuntimeError, ValueError) as e:
             sound = members.sound(batch[0])                                    # some samplers refuse NaN: leave out the members it came from

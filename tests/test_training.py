@@ -52,7 +52,7 @@ def test_gradients_are_shortened_by_net_and_member(monkeypatch):
     long = [torch.stack([torch.full_like(p[0], .001), torch.ones_like(p[0])]) for p in pair.trained]
     monkeypatch.setattr(pair, "gradient", lambda value, trained: long)
     with training_settings(1):
-        grads, ok, row, state = ascent(pair, control, TEN.expand(2, 10), pair.trained, pair.fixed, tensors_of(control), torch.ones(2), torch.tensor(1.))
+        grads, ok, row, state = ascent(pair, control, TEN.expand(2, 10), pair.trained, pair.fixed, tensors_of(control), torch.ones(2), torch.tensor(1.), torch.tensor(1.))
     for g in grads: assert_close(g.norm(dim=1), torch.tensor([.001*g.shape[1]**.5, 1.]))
     assert ok.all() and row.shape == (2, 7) and state.keys() == {"multiplier", "past"}
 
@@ -63,7 +63,7 @@ def test_a_lone_model_has_the_gradient_of_its_objective(make):
     lone, control = Members([mae], lone=True), PIMultiplier(1)
     x = mae.data[None, :50]
     with training_settings(1):
-        with seeded(1): grads, *_ = ascent(lone, control, x, lone.trained, lone.fixed, tensors_of(control), torch.ones(1), torch.tensor(.7))
+        with seeded(1): grads, *_ = ascent(lone, control, x, lone.trained, lone.fixed, tensors_of(control), torch.ones(1), torch.tensor(.7), torch.tensor(1.))
         with seeded(1): terms = mae(x[0])
     value = terms.reconstruction - .7*terms.rate + (terms.bound if mae.target else 0.)  # the coefficient of the first step is zero
     for g, net in zip(grads, (mae.encoder, mae.decoder, mae.infomax)):
