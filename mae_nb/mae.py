@@ -35,8 +35,9 @@ class Terms(NamedTuple):
     information: Tensor # estimate of I_p(z, x); zero for a plain VAE
     bound: Tensor # infomax bound, trains the infomax net; zero for a plain VAE
 
-# %% ../nbs/06_mae.ipynb #d5f38632
-CONTROLS: dict[str, Callable[..., PIMultiplier|Penalty]] = {'pi': PIMultiplier, 'gentle': partial(PIMultiplier, gain=1., rate=.02, bound=3.), 'penalty': Penalty} # controllers by name
+# %% ../nbs/06_mae.ipynb #8c5e5ec8
+CONTROLS: dict[str, Callable[..., PIMultiplier|Penalty]] = { # controllers by name
+    'pi': PIMultiplier, 'gentle': partial(PIMultiplier, gain=1., rate=.02, bound=3.), 'penalty': Penalty}
 
 # %% ../nbs/06_mae.ipynb #6a357445
 class MutualAutoencoder(nn.Module):
