@@ -21,6 +21,7 @@ NETS = [LSTMDecoder, TransformerDecoder]
 def test_a_pixel_sees_its_stated_field(height, width, kernels, seed):
     with seeded(seed): net, x, z = PixelCNN((height, width), kernels=kernels, width=8), torch.rand(3, height, width, requires_grad=True), torch.randn(3, 2)
     numbers = net.numbers(x, z)
+    assert all(place < (0, 0) for place in net.field)  # rows above, or to the left
     for i in range(height):
         for j in range(width):
             g, = torch.autograd.grad(numbers[:, i, j].sum(), x, retain_graph=True)
