@@ -73,7 +73,9 @@ def importance_weighted(
 # %% ../nbs/01_elbo.ipynb #950288d5
 def annealed(
     fraction:float=.5, # the share of training over which the weight rises
+    after:float=0., # the share of training before it rises
 ) -> Callable[[float], float]: # progress in [0, 1] -> weight
     "KL weight that rises linearly from 0 to 1. Bowman et al. 2015"
     check_number('fraction', fraction, 'a share of training above 0 and at most 1', 1e-9, 1.)
-    return lambda progress: min(1., progress/fraction)
+    check_number('after', after, 'a share of training from 0 to below 1', 0., 1 - 1e-9)
+    return lambda progress: min(1., max(0., progress - after)/fraction)

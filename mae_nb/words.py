@@ -196,9 +196,10 @@ def text_mae(
     control:str='gentle', # as in MutualAutoencoder
     **kwargs, # further arguments of MutualAutoencoder
 ) -> MutualAutoencoder:
-    "A model for sentences with a standard normal prior. Train it with an annealed KL weight, and `hold_from`."
+    "A model for sentences with a standard normal prior, whose encoder and infomax net share a reader. Train it with an annealed KL weight, and `hold_from`."
     decoders = {'lstm': LSTMDecoder, 'transformer': TransformerDecoder}
     if net not in decoders: refuse('net', repr(net), ' or '.join(map(repr, decoders)))
-    return MutualAutoencoder(nn.Sequential(SentenceReader(words, width), NormalNet(width, latents, width)), decoders[net](words, length, latents, width, drop),
-                             standard_normal(latents), nn.Sequential(SentenceReader(words, width), MixtureNet(width, latents, 8, width)), target,
+    reader = SentenceReader(words, width)
+    return MutualAutoencoder(nn.Sequential(reader, NormalNet(width, latents, width)), decoders[net](words, length, latents, width, drop),
+                             standard_normal(latents), nn.Sequential(reader, MixtureNet(width, latents, 8, width)), target,
                              k=k, codes=codes, control=control, **kwargs)

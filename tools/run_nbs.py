@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
@@ -69,13 +70,17 @@ def run_nb(path: Path, slow: bool) -> tuple[Path, float, str]:
     return path, seconds, error
 
 
+def apart(path: Path, slow: bool) -> tuple[Path, float, str]:
+    "`run_nb` in a new process."
+    with ProcessPoolExecutor(1, get_context("spawn")) as one: return one.submit(run_nb, path, slow).result()
+
+
 def main(notebooks: list[Path], slow: bool) -> int:
     "Export, then run each notebook in a process of its own; a notebook that fails is left as it was."
     nbdev_export()
     failed = 0
-    with get_context("spawn").Pool(2, maxtasksperchild=1) as pool:
-        jobs = [pool.apply_async(run_nb, (path.resolve(), slow)) for path in notebooks]
-        for path, seconds, error in (job.get() for job in jobs):
+    with ThreadPoolExecutor(2) as turns:  # two notebooks at a time, each in a process that may start others
+        for path, seconds, error in turns.map(lambda path: apart(path.resolve(), slow), notebooks):
             print(f"{'FAILED' if error else 'ran'} {path.name} in {seconds:.1f} s\n{error}", end="", flush=True)
             failed += bool(error)
     return failed
