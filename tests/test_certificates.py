@@ -118,7 +118,8 @@ def test_a_certificate_leaves_model_and_random_numbers_alone():
     before, state = copy.deepcopy(mae.state_dict()), torch.get_rng_state()
     found = mae.certificate()
     assert torch.equal(torch.get_rng_state(), state) and all(torch.equal(a, b) for a, b in zip(before.values(), mae.state_dict().values()))
-    assert mae.certificate() == found and not found.held and found.why == "not converged"
+    assert not found.held and found.why == "not converged"
+    assert mae.certificate(explain=False) == mae.certificate(explain=False)
 
 
 def test_a_certificate_is_shown_until_the_parameters_change():
@@ -179,7 +180,7 @@ def test_noise_is_no_active_unit():
         def __init__(self): super().__init__(); self.flow = FlowNet(1, 3)
         def forward(self, x): return self.flow(torch.zeros(len(x), 1))
     torch.manual_seed(0)
-    assert encoder_side(torch.randn(2000, 1), Deaf(), standard_normal(3), batch=500, seed=0).active == 0
+    assert encoder_side(torch.randn(400, 1), Deaf(), standard_normal(3), batch=200, seed=0).active == 0
 
 
 def test_importing_zuko_leaves_validation_on():
