@@ -74,8 +74,10 @@ def importance_weighted(
 def annealed(
     fraction:float=.5, # the share of training over which the weight rises
     after:float=0., # the share of training before it rises
+    low:float=0., # the weight before it rises; a little keeps codes within reach of the prior
 ) -> Callable[[float], float]: # progress in [0, 1] -> weight
-    "KL weight that rises linearly from 0 to 1. Bowman et al. 2015"
+    "KL weight that rises linearly from `low` to 1. Bowman et al. 2015"
     check_number('fraction', fraction, 'a share of training above 0 and at most 1', 1e-9, 1.)
     check_number('after', after, 'a share of training from 0 to below 1', 0., 1 - 1e-9)
-    return lambda progress: min(1., max(0., progress - after)/fraction)
+    check_number('low', low, 'a weight from 0 to 1', 0., 1.)
+    return lambda progress: low + (1 - low)*min(1., max(0., progress - after)/fraction)

@@ -37,7 +37,7 @@ class Terms(NamedTuple):
 
 # %% ../nbs/06_mae.ipynb #8c5e5ec8
 CONTROLS: dict[str, Callable[..., PIMultiplier|Penalty]] = { # controllers by name
-    'pi': PIMultiplier, 'gentle': partial(PIMultiplier, gain=1., rate=.02, bound=3.), 'penalty': Penalty}
+    'pi': PIMultiplier, 'gentle': partial(PIMultiplier, gain=.2, rate=.005, bound=1.5), 'penalty': Penalty}
 
 # %% ../nbs/06_mae.ipynb #6a357445
 class MutualAutoencoder(nn.Module):
