@@ -193,7 +193,7 @@ def text_mae(
     net:str='lstm', # decoder: 'lstm' or 'transformer'
     k:int=6, # proposals of the estimate that is controlled
     codes:int=32, # codes that the estimate draws at each step
-    control:str='gentle', # as in MutualAutoencoder
+    control:str='slow', # as in MutualAutoencoder
     **kwargs, # further arguments of MutualAutoencoder
 ) -> MutualAutoencoder:
     "A model for sentences with a standard normal prior, whose encoder and infomax net share a reader. Train it with an annealed KL weight, and `hold_from`."
