@@ -82,6 +82,7 @@ def test_run_nb(tmp_path):
 @pytest.mark.parametrize("stored, now, same", [
     ("I = 1.0000 nats", "I = 1.0200 nats", True), ("I = 1.0000 nats", "I = 1.0700 nats", False), ("held; I = 1", "not held; I = 1", False),
     ("a   1.0\nb  -2.0", "a  1.01\nb -2.01", True), ("1,500 steps", "1,800 steps", False), ("cost 1e-05", "cost 9e-06", True), ("1.0", "-1.0", False),
+    ("M: +0.01", "M: -0.01", True),
 ])
 def test_same_text(stored, now, same):
     assert stale.same_text(stored, now) == same

@@ -14,7 +14,7 @@ import numpy as np
 from execnb.nbio import read_nb
 from run_nbs import execute, skipped
 
-NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 RELATIVE, ABSOLUTE = .03, .03  # of a number: 3 % and 0.03, in nats for most
 INK = .25  # of two pictures: how much of what is drawn may be elsewhere, to within 16 pixels
 
