@@ -6,6 +6,7 @@
 __all__ = ['Autoregressive', 'MaskedNet', 'MaskedConv', 'PixelCNN', 'MADE', 'pixel_mae']
 
 # %% ../nbs/33_autoregressive.ipynb #bb88b5bb
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 from .core import check_count, refuse
 from .examples import standard_normal
-from .heads import Head, RoundedHead, head_for, reader
+from .heads import RoundedHead, head_for, reader
 from .mae import MutualAutoencoder, recipe
 from .nets import NormalNet, mlp
 from .proposals import MixtureNet
@@ -220,14 +221,15 @@ def pixel_mae(
     likelihood:str='bernoulli', # of a pixel, as in `ready_mae`
     latents:int=2, # dimensions of the code
     kernels:Sequence[int]|None=(5, 3, 3), # windows of a `PixelCNN`; None: a `MADE`
-    width:int=32, # channels of the PixelCNN; a MADE has eight times as many units
+    width:int=32, # channels of the PixelCNN; a MADE, and what reads, has eight times as many units
     levels:int|None=None, # values of a pixel, where they are whole numbers
     k:int=8, # proposals of the estimate that is controlled
     **kwargs, # further arguments of MutualAutoencoder
 ) -> MutualAutoencoder:
-    "A model for pictures whose decoder is autoregressive, with a standard normal prior."
-    head = head_for(shape, likelihood, levels, 0., 1.)
-    (read, size), (see, _) = (reader(shape, head, 16) for _ in range(2))
-    decoder: Head|MaskedNet = MADE(shape, latents, 8*width, likelihood, levels) if kernels is None else PixelCNN(shape, latents, kernels, width, likelihood, levels)
+    "A model for pictures whose decoder is autoregressive, with a standard normal prior, and whose encoder and infomax net share a layer that reads."
+    decoder: MaskedNet = MADE(shape, latents, 8*width, likelihood, levels) if kernels is None else PixelCNN(shape, latents, kernels, width, likelihood, levels)
+    pixels, size = math.prod(decoder.shape), 8*width
+    numbers, each = reader((pixels,), head_for((pixels,), likelihood, levels, 0., 1.), size)
+    read = nn.Sequential(nn.Flatten(), numbers, nn.Linear(each, size), nn.SiLU())
     return MutualAutoencoder(nn.Sequential(read, NormalNet(size, latents, 64)), decoder, standard_normal(latents),
-                             nn.Sequential(see, MixtureNet(size, latents, 8, 64)), target, k=k, **kwargs)
+                             nn.Sequential(read, MixtureNet(size, latents, 8, size)), target, k=k, **kwargs)

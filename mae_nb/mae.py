@@ -37,8 +37,7 @@ class Terms(NamedTuple):
 
 # %% ../nbs/06_mae.ipynb #8c5e5ec8
 CONTROLS: dict[str, Callable[..., PIMultiplier|Penalty]] = { # controllers by name
-    'pi': PIMultiplier, 'gentle': partial(PIMultiplier, gain=1., rate=.02, bound=3.),
-    'slow': partial(PIMultiplier, gain=.2, rate=.005, bound=1.5), 'penalty': Penalty}
+    'pi': PIMultiplier, 'gentle': partial(PIMultiplier, gain=1., rate=.02, bound=3.), 'penalty': Penalty}
 
 # %% ../nbs/06_mae.ipynb #6a357445
 class MutualAutoencoder(nn.Module):
@@ -49,7 +48,7 @@ class MutualAutoencoder(nn.Module):
         prior:Distribution, # p(z), event shape (d_z,)
         infomax:nn.Module|None=None, # x -> r(z|x); not needed for a plain VAE
         target:float|None=None, # nats; None: a plain VAE
-        control:str='pi', # 'pi' (multiplier), 'gentle' or 'slow' (the same with smaller gains, for noisy estimates) or 'penalty' (the poster's)
+        control:str='pi', # 'pi' (multiplier), 'gentle' (the same with small gains, for noisy estimates) or 'penalty' (the poster's)
         k:int|None=None, # proposals of the estimate that is controlled; 0: the poster's bound; None: quadrature where possible, else 16
         codes:int|None=None, # codes that the estimate draws at each step; None: 256 by quadrature, else 128
         joint:bool=False, # let the constraint train the infomax net, instead of its own bound (to show what happens)

@@ -165,7 +165,7 @@ class TransformerDecoder(WordNet):
 
 # %% ../nbs/34_words.ipynb #b319c9c4
 class SentenceReader(nn.Module):
-    "Sentences to numbers: the state of an LSTM at the end of each."
+    "Sentences to numbers: of each unit of an LSTM's state, the largest value from the first word to the end. Conneau et al. 2017"
     def __init__(self,
         words:int, # size of the vocabulary
         width:int=128, # of embeddings and of the state
@@ -176,10 +176,11 @@ class SentenceReader(nn.Module):
     def forward(self,
         x:Tensor, # word numbers, (batch, length)
     ) -> Tensor: # (batch, width)
-        "The state at the end of each sentence."
+        "What was largest in each sentence."
         n = (x > 0).sum(1)
         states, _ = self.lstm(self.see(x[:, :int(n.max()) + 1]))
-        return states[torch.arange(len(x), device=x.device), n]
+        beyond = torch.arange(states.shape[1], device=x.device) > n[:, None]
+        return states.masked_fill(beyond[..., None], -torch.inf).amax(1)
 
 # %% ../nbs/34_words.ipynb #4419e653
 @recipe
@@ -191,9 +192,9 @@ def text_mae(
     width:int=128, # of embeddings and states
     drop:float=0., # word drop-out of the decoder
     net:str='lstm', # decoder: 'lstm' or 'transformer'
-    k:int=6, # proposals of the estimate that is controlled
+    k:int=4, # proposals of the estimate that is controlled
     codes:int=32, # codes that the estimate draws at each step
-    control:str='slow', # as in MutualAutoencoder
+    control:str='gentle', # as in MutualAutoencoder
     **kwargs, # further arguments of MutualAutoencoder
 ) -> MutualAutoencoder:
     "A model for sentences with a standard normal prior, whose encoder and infomax net share a reader. Train it with an annealed KL weight, and `hold_from`."
