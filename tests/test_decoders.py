@@ -10,7 +10,7 @@ from mae_nb.autoregressive import MADE, Autoregressive, PixelCNN, pixel_mae
 from mae_nb.control import rewarded
 from mae_nb.core import seeded
 from mae_nb.text import Vocabulary, corpus, read_sentences, words_of
-from mae_nb.words import LSTMDecoder, TransformerDecoder, text_mae
+from mae_nb.words import LSTMDecoder, SentenceReader, TransformerDecoder, text_mae
 from torch.testing import assert_close
 
 NETS = [LSTMDecoder, TransformerDecoder]
@@ -131,3 +131,20 @@ def test_files_of_any_kind(tmp_path):
     with pytest.raises(ValueError, match="in which nothing stands"): read_sentences(path)
     path.write_bytes("one line\r\n\r\nand a naïve other".encode())
     assert read_sentences(path, block=2) == [("lines 1 to 2", "one line"), ("lines 3 to 4", "and a naïve other")]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_sentence_reads_the_same_beside_a_longer_one(seed):
+    torch.manual_seed(seed)
+    read, x = SentenceReader(9, 16), torch.tensor([[3, 4, 0, 0, 0, 0], [5, 2, 7, 8, 6, 0]])
+    assert_close(read(x)[:1], read(x[:1]))
+    turned = read(x[:, [1, 0, 2, 3, 4, 5]])                                    # another order is another sentence
+    assert not torch.allclose(turned, read(x), atol=1e-3)
+    states, _ = read.lstm(read.see(torch.tensor([[3, 4, 0]])))                 # its two words, and the end
+    assert_close(read(x)[0], states[0].max(0).values)
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_encoder_and_infomax_net_share_what_reads(make):
+    mae = make(target=.5)
+    assert mae.encoder[0] is mae.infomax[0] and len({id(p) for p in mae.parameters()}) == len([*mae.parameters()])
