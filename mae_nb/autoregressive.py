@@ -61,6 +61,7 @@ class MaskedNet(nn.Module):
         levels:int|None=None, # values of a category (needed), or of a rounded one (None: 256)
     ):
         super().__init__()
+        if not isinstance(shape, Sequence): refuse('shape', repr(shape), "the sizes of a datum, such as (8, 8)", TypeError)
         self.shape = tuple(check_count('shape', n) for n in shape)
         self.one = head_for((), likelihood, levels, 0., 1.)
         whole = self.one.levels if isinstance(self.one, RoundedHead) else 2 if likelihood == 'bernoulli' else levels
