@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GOLDEN', 'DENSER', 'refuse', 'check_count', 'check_number', 'require', 'distribution_of', 'seeded', 'evaluating',
-           'Estimate', 'estimate', 'log_mean_exp', 'expect', 'draws', 'average', 'is_enumerable', 'stratified_rsample',
-           'has_icdf', 'prior_grid']
+           'Estimate', 'estimate', 'log_mean_exp', 'at_least_single', 'expect', 'draws', 'average', 'is_enumerable',
+           'stratified_rsample', 'has_icdf', 'prior_grid']
 
 # %% ../nbs/00_core.ipynb #4ea5133e
 import importlib
@@ -120,6 +120,13 @@ def log_mean_exp(
 ) -> Tensor: # `a` without `dim`
     "log of the mean of exp(`a`) along `dim`, without overflow."
     return a.logsumexp(dim) - math.log(a.shape[dim])
+
+# %% ../nbs/00_core.ipynb #19a6c6d6
+def at_least_single(
+    a:Tensor, # numbers that a net gives
+) -> Tensor: # the same, in single precision if they were in half
+    "Numbers precise enough to be probabilities."
+    return a.to(torch.promote_types(a.dtype, torch.float32))
 
 # %% ../nbs/00_core.ipynb #318106a9
 def expect(

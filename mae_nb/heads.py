@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal, constraints
-from .core import check_count, refuse
+from .core import at_least_single, check_count, refuse
 from .examples import standard_normal
 from .mae import MutualAutoencoder, recipe
 from .nets import NormalNet, OneHot, mlp
@@ -37,7 +37,7 @@ class Head(nn.Module):
         a:Tensor, # (..., size)
     ) -> Tensor: # (..., *shape, each)
         "The numbers of each value of the datum, in single precision at least."
-        return a.to(torch.promote_types(a.dtype, torch.float32)).unflatten(-1, (*self.shape, -1))
+        return at_least_single(a).unflatten(-1, (*self.shape, -1))
 
     def whole(self,
         d:Distribution, # over single values, batch shape (..., *shape)
@@ -230,8 +230,7 @@ class TableHead(Head):
         def column(kind, a, centre, scale):
             if kind == 'normal': return Normal(centre + scale*a[..., 0], scale*(a[..., 1].clamp(-10, 10)/2).exp())
             return Bernoulli(logits=a[..., 0]) if kind == 'bernoulli' else Categorical(logits=a)
-        a = a.to(torch.promote_types(a.dtype, torch.float32))
-        return Product([column(*c) for c in zip(self.columns, a.split(self.parts, -1), self.centre, self.scale)])
+        return Product([column(*c) for c in zip(self.columns, at_least_single(a).split(self.parts, -1), self.centre, self.scale)])
 
 # %% ../nbs/18_heads.ipynb #662666d9
 def column_kind(

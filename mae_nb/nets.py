@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, Normal
-from .core import check_count, check_number
+from .core import at_least_single, check_count, check_number
 
 # %% ../nbs/05_nets.ipynb #c8a85638
 def mlp(
@@ -45,9 +45,9 @@ class NormalNet(nn.Module):
     ) -> Independent: # batch shape (batch,), event shape (d_out,)
         "The distribution given `a`."
         if self.sd is not None:
-            mean = self.net(a)
+            mean = at_least_single(self.net(a))
             return Independent(Normal(mean, self.sd.expand_as(mean)), 1)
-        mean, log_variance = self.net(a).chunk(2, -1)
+        mean, log_variance = at_least_single(self.net(a)).chunk(2, -1)
         return Independent(Normal(mean, (log_variance.clamp(-10, 10)/2).exp()), 1)
 
 # %% ../nbs/05_nets.ipynb #64d97d85
@@ -65,7 +65,7 @@ class CategoricalNet(nn.Module):
         z:Tensor, # (batch, d_in)
     ) -> Categorical: # batch shape (batch,), event shape ()
         "The distribution given `z`."
-        return Categorical(logits=self.log_scale.exp()*self.net(z))
+        return Categorical(logits=self.log_scale.exp()*at_least_single(self.net(z)))
 
 # %% ../nbs/05_nets.ipynb #c64c4d2a
 class WindowNet(nn.Module):
@@ -87,7 +87,7 @@ class WindowNet(nn.Module):
     ) -> Categorical: # batch shape (batch,), event shape ()
         "The distribution given `z`."
         middle = (self.n - 1)/2
-        centre = middle + middle*self.net(z)
+        centre = middle + middle*at_least_single(self.net(z))
         return Categorical(logits=-((torch.arange(self.n, device=z.device) - centre)/self.window)**2/2)
 
 # %% ../nbs/05_nets.ipynb #84c813fc

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Normal, constraints
-from .core import check_count, check_number, distribution_of, refuse, require, seeded
+from .core import at_least_single, check_count, check_number, distribution_of, refuse, require, seeded
 from .nets import mlp
 from .train import learning_rate
 
@@ -77,7 +77,7 @@ class MixtureNet(nn.Module):
     ) -> NormalMixture: # batch shape (batch,), event shape (d_out,)
         "The distribution given `a`."
         c, d = self.components, self.d_out
-        logits, offset, log_variance, mean, common = self.net(a).split([c, c*d, c*d, d, d], -1)
+        logits, offset, log_variance, mean, common = at_least_single(self.net(a)).split([c, c*d, c*d, d, d], -1)
         sd, own = ((v.clamp(-10, 10)/2).exp() for v in (common[..., None, :], log_variance.unflatten(-1, (c, d))))
         return NormalMixture(logits, mean[..., None, :] + sd*offset.unflatten(-1, (c, d)), sd*own)
 

@@ -9,7 +9,7 @@ __all__ = ['global_bit_sequences', 'BitSequence', 'SequenceNet', 'sequence_mae']
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
-from .core import check_count, check_number, seeded
+from .core import at_least_single, check_count, check_number, seeded
 from .examples import standard_normal
 from .mae import MutualAutoencoder
 from .nets import NormalNet, mlp
@@ -81,7 +81,7 @@ class SequenceNet(nn.Module):
         z:Tensor, # (batch, d_z)
     ) -> BitSequence: # batch shape (batch,), event shape (length,)
         "The distribution given `z`."
-        return BitSequence(*self.net(z).chunk(2, -1))
+        return BitSequence(*at_least_single(self.net(z)).chunk(2, -1))
 
 # %% ../nbs/12_sequences.ipynb #20490a2f
 def sequence_mae(

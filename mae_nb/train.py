@@ -8,7 +8,7 @@ __all__ = ['NOISY', 'smooth', 'History', 'Feed', 'generators', 'own_generators',
            'training_settings', 'keep_memory', 'TrainingDiverged', 'learning_rate', 'objective', 'ascent', 'tensors_of',
            'How', 'Training', 'Look', 'look_up', 'TensorBoard', 'mean_elbo', 'state_of', 'give_state', 'kept',
            'interrupts', 'train', 'climb', 'Safe', 'keep', 'histories', 'ProgressBar', 'fit', 'warn_if_missed',
-           'checked', 'scheduled', 'described', 'Run', 'sweep']
+           'checked', 'check_precision', 'scheduled', 'described', 'Run', 'sweep']
 
 # %% ../nbs/07_train.ipynb #1d029b58
 import ctypes
@@ -870,11 +870,7 @@ def checked(
     callbacks = list(callbacks)
     for callback in callbacks:
         if not callable(callback): refuse('callbacks', f"a {type(callback).__name__}", "functions of a Look", TypeError)
-    device, single = next(mae.parameters()).device, next(mae.parameters()).dtype == torch.float32
-    if precision == 'bfloat16' and not single: refuse('precision', "'bfloat16' for a model that is not of single precision", "'float32' there")
-    if precision not in ('float32', 'bfloat16'): refuse('precision', repr(precision), "'float32' or 'bfloat16'")
-    if precision == 'bfloat16' and device.type == 'cuda' and not torch.cuda.is_bf16_supported():
-        refuse('precision', "'bfloat16' on a device without it", "'float32' there")
+    check_precision(mae, precision)
     largest = scheduled('lr', lr, 'a positive number, or a function of progress', 1e-12)
     weight = scheduled('kl_weight', kl_weight, "a number that is zero or more, or a function of progress", 0.)
     for t in np.linspace(0, 1, 21, endpoint=False).tolist(): check_number('lr', largest(t), "a function of progress that gives a number", low=0.)
@@ -882,6 +878,28 @@ def checked(
     rate = largest if callable(lr) else lambda t: largest(t)*learning_rate(t)
     how = How(steps, batch_size, rate, weight, clip, precision, progress, compile, validation, every, stop, callbacks, hold_from)
     return data, how._replace(call=described(mae, data, how, seed)) if named else how
+
+# %% ../nbs/07_train.ipynb #40ac68d8
+def check_precision(
+    mae:MutualAutoencoder, # to be trained
+    precision:str, # as in `fit`
+):
+    "Half the bits are for products of matrices, on a device that has them, and not for distributions."
+    if precision not in ('float32', 'bfloat16'): refuse('precision', repr(precision), "'float32' or 'bfloat16'")
+    if precision == 'float32': return
+    first = next(mae.parameters())
+    if first.dtype != torch.float32: refuse('precision', "'bfloat16' for a model that is not of single precision", "'float32' there")
+    if first.device.type == 'cuda' and not torch.cuda.is_bf16_supported(): refuse('precision', "'bfloat16' on a device without it", "'float32' there")
+    with seeded(0), evaluating(mae), torch.no_grad(), torch.autocast(first.device.type, torch.bfloat16):
+        z = mae.prior.sample((2,))
+        x = mae.decoder(z).sample()
+        for name, net, given in (('decoder', mae.decoder, z), ('encoder', mae.encoder, x), ('infomax', mae.infomax, x)):
+            if net is None: continue
+            d = net(given)
+            drawn = d.sample()
+            if torch.bfloat16 in (drawn.dtype, d.log_prob(drawn).dtype):
+                refuse('precision', f"'bfloat16' for a model whose {name} gives its distribution numbers of half the bits",
+                       "a net that ends in single precision, such as Categorical(logits=net(z).float())")
 
 # %% ../nbs/07_train.ipynb #8b142b7c
 def scheduled(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 from .autoregressive import Autoregressive
-from .core import check_count, check_number, refuse
+from .core import at_least_single, check_count, check_number, refuse
 from .examples import standard_normal
 from .mae import MutualAutoencoder, recipe
 from .nets import NormalNet
@@ -79,7 +79,7 @@ class WordNet(nn.Module):
         before = nn.functional.pad(x[:, :places - 1], (1, 0))
         hidden, _ = self.hidden(self.seen(before), z, None)
         going = nn.functional.pad(before[:, 1:] > 0, (1, 0), value=True)                             # where the sentence has not ended before
-        each = -nn.functional.cross_entropy(self.say(hidden[going]), x[:, :places][going], reduction='none')
+        each = -nn.functional.cross_entropy(at_least_single(self.say(hidden[going])), x[:, :places][going], reduction='none')
         total = each.new_zeros(len(x)).index_add(0, going.nonzero()[:, 0], each)
         return total.masked_fill(~self.support.check(x), -torch.inf)
 
@@ -88,7 +88,7 @@ class WordNet(nn.Module):
         rows, state = [z.new_zeros(len(z), dtype=torch.long)], None
         for place in range(self.length - 1):
             hidden, state = self.hidden(self.seen(rows[-1][:, None]), z, state)
-            below = self.say(hidden[:, 0]).softmax(-1).cumsum(-1)
+            below = at_least_single(self.say(hidden[:, 0])).softmax(-1).cumsum(-1)
             word = torch.searchsorted(below, torch.rand_like(below[:, :1])*below[:, -1:])[:, 0].clamp(max=self.words - 1)
             rows.append(word if not place else word*(rows[-1] > 0))
             if not rows[-1].any(): break

@@ -10,6 +10,7 @@ from mae_nb.autoregressive import MADE, Autoregressive, PixelCNN, pixel_mae
 from mae_nb.control import rewarded
 from mae_nb.core import seeded
 from mae_nb.text import Vocabulary, corpus, read_sentences, words_of
+from mae_nb.train import check_precision
 from mae_nb.words import LSTMDecoder, SentenceReader, TransformerDecoder, text_mae
 from torch.testing import assert_close
 
@@ -89,6 +90,26 @@ def test_double_precision(make):
     x = mae.double().sample(6, seed=0)
     terms = mae(x)
     assert all(t.dtype == torch.float64 and t.isfinite() for t in terms)
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_half_the_bits_are_for_products_of_matrices(make):
+    mae = make(target=.5).eval()
+    check_precision(mae, "bfloat16")
+    with seeded(0), torch.no_grad():
+        z = mae.prior.sample((200,))
+        x = mae.decoder(z).sample()
+        exact, noisy = mae.decoder(z).log_prob(x), torch.autocast("cpu", torch.bfloat16)(lambda: mae.decoder(z).log_prob(x))()
+    assert noisy.dtype == torch.float32 and 0 < (noisy - exact).abs().max() < .1
+
+
+@pytest.mark.parametrize("make", NETS)
+def test_every_word_can_be_drawn_in_half_the_bits(make):
+    "Two thousand words, equally likely: a running sum of half the bits would skip most of them."
+    net, z = make(2000, 2, 2, 8), torch.zeros(40_000, 2)
+    for p in net.say.parameters(): torch.nn.init.zeros_(p)
+    with seeded(0), torch.autocast("cpu", torch.bfloat16): x = net(z).sample()
+    assert len(x[:, 0].unique()) == 2000
 
 
 @settings(max_examples=20, deadline=None)
