@@ -8,12 +8,13 @@ __all__ = ['Autoregressive', 'MaskedNet', 'MaskedConv', 'PixelCNN', 'MADE', 'pix
 # %% ../nbs/33_autoregressive.ipynb #bb88b5bb
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
-from .core import check_count, refuse
+from .core import check_count, evaluating, refuse
 from .examples import standard_normal
 from .heads import RoundedHead, head_for, reader
 from .mae import MutualAutoencoder, recipe
@@ -29,7 +30,7 @@ class Autoregressive(Distribution):
         z:Tensor, # codes, (*batch, d_z)
         rows:int=1024, # data at a time, where no gradient is asked for, which bounds the memory
     ):
-        self.net, self.z, self.rows = net, z, rows
+        self.net, self.z, self.rows, self.training = net, z, rows, getattr(net, 'training', False)
         super().__init__(z.shape[:-1], torch.Size(net.shape), validate_args=False)
 
     @property
@@ -43,14 +44,18 @@ class Autoregressive(Distribution):
         shape = torch.broadcast_shapes(value.shape[:value.dim() - event], self.batch_shape)
         x, z = value.expand(*shape, *self.event_shape).reshape(-1, *self.event_shape), self.z.expand(*shape, -1).reshape(-1, self.z.shape[-1])
         size = len(x) if torch.is_grad_enabled() else self.rows
-        parts = [self.net.log_prob(*some) for some in zip(x.split(max(1, size)), z.split(max(1, size)))]
+        with self.as_made(): parts = [self.net.log_prob(*some) for some in zip(x.split(max(1, size)), z.split(max(1, size)))]
         return torch.cat(parts).view(shape)
 
     @torch.no_grad()
     def sample(self, sample_shape=()) -> Tensor:
         "Draws, value by value, (*sample_shape, *batch, *event)."
         shape = (*sample_shape, *self.batch_shape)
-        return self.net.draw(self.z.expand(*shape, -1).reshape(-1, self.z.shape[-1])).view(*shape, *self.event_shape)
+        with self.as_made(): return self.net.draw(self.z.expand(*shape, -1).reshape(-1, self.z.shape[-1])).view(*shape, *self.event_shape)
+
+    def as_made(self):
+        "A block in which the net is in the mode that it was in when it gave this distribution."
+        return evaluating(self.net) if getattr(self.net, 'training', False) and not self.training else nullcontext()
 
 # %% ../nbs/33_autoregressive.ipynb #fcc0951e
 class MaskedNet(nn.Module):

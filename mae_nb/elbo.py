@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
-from .core import check_count, check_number, distribution_of, log_mean_exp
+from .core import check_count, check_number, distribution_of, log_mean_exp, log_prob_of, measuring
 
 # %% ../nbs/01_elbo.ipynb #8992147f
 class ELBO(NamedTuple):
@@ -56,8 +56,9 @@ def log_weights(
     "log w of `k` proposals for each datum. Eq. (6)"
     s = distribution_of('proposal', proposal, x)
     z = s.sample((k,))
-    log_px_z = decoder(z.flatten(0, 1)).log_prob(x.repeat(k, *[1]*(x.dim() - 1))).view(k, -1)
-    return log_px_z + prior.log_prob(z) - s.log_prob(z)
+    px = distribution_of('decoder', decoder, z.flatten(0, 1))
+    log_px_z = log_prob_of(px, x.repeat(k, *[1]*(x.dim() - 1))).view(k, -1)
+    return log_px_z + log_prob_of(prior, z) - s.log_prob(z)
 
 # %% ../nbs/01_elbo.ipynb #f5863403
 def importance_weighted(
@@ -68,7 +69,8 @@ def importance_weighted(
     k:int=64, # proposals for each datum
 ) -> Tensor: # (batch,)
     "Importance-weighted lower bound on log p(x) of each datum, in nats. Eq. (6); Burda et al. 2016"
-    return log_mean_exp(log_weights(x, decoder, prior, proposal, check_count('k', k)))
+    check_count('k', k)
+    with measuring(decoder, proposal): return log_mean_exp(log_weights(x, decoder, prior, proposal, k))
 
 # %% ../nbs/01_elbo.ipynb #950288d5
 def annealed(

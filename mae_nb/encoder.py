@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
-from .core import Estimate, check_count, check_number, distribution_of, estimate, refuse, seeded
+from .core import Estimate, check_count, check_number, distribution_of, estimate, log_prob_of, measuring, refuse
 from .elbo import rate
 
 # %% ../nbs/11_encoder.ipynb #3cd4e45a
@@ -32,7 +32,6 @@ class EncoderSide(NamedTuple):
                 f"I_q at most {self.excluded}, self excluded\naggregate KL at least {self.kl_excluded}, at most {self.kl_included}\nactive units {self.active}")
 
 # %% ../nbs/11_encoder.ipynb #ad66dd7f
-@torch.no_grad()
 def encoder_side(
     x:Tensor, # data, (n, *event)
     encoder:Callable, # x -> q(z|x)
@@ -45,7 +44,7 @@ def encoder_side(
     check_count('batch', batch, least=2); check_number('threshold', threshold, "a number that is zero or more", low=0.)
     if len(x) < 2: refuse('x', f"{len(x)} data", "at least two")
     size, parts = min(batch, len(x)), []
-    with seeded(seed):
+    with measuring(encoder, seed=seed):
         order = torch.randperm(len(x), device=x.device)
         for rows in order[:len(x)//size*size].split(size):
             q = distribution_of('encoder', encoder, x[rows])
@@ -54,7 +53,7 @@ def encoder_side(
             own, others = log_q.diagonal(), log_q.clone().fill_diagonal_(-math.inf)
             try: means = q.mean, q.mean
             except NotImplementedError: means = q.sample((64,)).mean(0), q.sample((64,)).mean(0)   # two of them, so that noise is not taken for variance
-            included, excluded, log_p = log_q.logsumexp(1) - math.log(size), others.logsumexp(1) - math.log(size - 1), prior.log_prob(z)   # log q(z)
+            included, excluded, log_p = log_q.logsumexp(1) - math.log(size), others.logsumexp(1) - math.log(size - 1), log_prob_of(prior, z)   # log q(z)
             parts.append((rate(q, prior, z), own - included, own - excluded, excluded - log_p, included - log_p, *means))
     *values, a, b = (torch.cat(part) for part in zip(*parts))
     average, *bounds = map(estimate, values)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['infomax_bound', 'Sandwich', 'sandwich', 'Interval', 'mutual_information', 'measured', 'advise', 'Mixture', 'mixture',
-           'from_any']
+           'SameForAll', 'from_any']
 
 # %% ../nbs/02_infomax.ipynb #067f9ff0
 import math
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
-from .core import check_count, check_number, distribution_of, estimate, refuse, seeded
+from .core import check_count, check_number, distribution_of, estimate, log_prob_of, measuring, refuse
 from .elbo import log_weights
 
 # %% ../nbs/02_infomax.ipynb #d97ba865
@@ -47,8 +47,9 @@ def sandwich(
     rows:int=16384, # codes decoded at a time, which bounds the memory
 ) -> Sandwich:
     "Integrands of the lower and the upper bound on I_p(z, x). Eq. (4) and (6); Sobolev 2019, Poole et al. 2019"
-    log_px_z = decoder(z).log_prob(x)
-    log_w0 = log_px_z + prior.log_prob(z) - distribution_of('proposal', proposal, x).log_prob(z)
+    log_px_z = distribution_of('decoder', decoder, z).log_prob(x)
+    log_w0 = log_px_z + prior.log_prob(z) - log_prob_of(distribution_of('proposal', proposal, x), z)
+    if log_w0.shape != z.shape[:1]: refuse('decoder', f"a log_prob of shape {tuple(log_px_z.shape)} for {len(z)} data", f"one number for each, shape ({len(z)},)")
     zero = torch.zeros_like(log_w0)
     if k == 0: return Sandwich(log_px_z - log_w0, zero + math.inf, zero, zero + 1)
     step = max(1, rows//len(z))
@@ -60,10 +61,10 @@ def sandwich(
 
 # %% ../nbs/02_infomax.ipynb #3f9c123b
 class Interval(NamedTuple):
-    "Mutual information, bounded from below and above in expectation, in nats; `stderr` is the larger standard error of the two."
-    lower: float
-    upper: float
-    stderr: float
+    "Mutual information in nats, printed as the interval that holds it 95 times of 100: from `lower95` to `upper95`."
+    lower: float # the estimate of the lower bound
+    upper: float # the estimate of the upper bound
+    stderr: float # the larger standard error of the two
     k: int = 0 # proposals for each pair
     ess: float = math.nan # of these, how many carry the weight, on average
     note: str = '' # what to know about it
@@ -76,11 +77,11 @@ class Interval(NamedTuple):
         "Half way between the bounds."
         return (self.lower + self.upper)/2
     @property
-    def low(self) -> float:
+    def lower95(self) -> float:
         "The lower bound, less two standard errors."
         return self.lower - 2*self.stderr
     @property
-    def high(self) -> float:
+    def upper95(self) -> float:
         "The upper bound, and two standard errors."
         return self.upper + 2*self.stderr
     def holds(
@@ -90,10 +91,9 @@ class Interval(NamedTuple):
     ) -> bool:
         "Is `value` between the bounds, give or take their standard error?"
         return self.lower - errors*self.stderr <= value <= self.upper + errors*self.stderr
-    def __str__(self): return f"[{self.lower:.4f}, {self.upper:.4f}] ± {self.stderr:.4f} nats" + (f" ({self.note})" if self.note else '')
+    def __str__(self): return f"[{self.lower95:.4f}, {self.upper95:.4f}] nats" + (f" ({self.note})" if self.note else '')
 
 # %% ../nbs/02_infomax.ipynb #3e2d1496
-@torch.no_grad()
 def mutual_information(
     decoder:Callable, # z -> p(x|z), any decoder
     prior:Distribution, # p(z)
@@ -109,7 +109,7 @@ def mutual_information(
     check_count('n', n, least=2); check_count('k', k, least=0); check_count('rows', rows); check_count('budget', budget)
     if tol is not None: check_number('tol', tol, "a positive number of nats, or None", low=1e-12)
     s = from_any(proposal)
-    with seeded(seed):
+    with measuring(decoder, s, seed=seed):
         while True:
             found, own = measured(decoder, prior, s, k, n, rows)
             if tol is None or found.width <= tol or max(4*k, 1)*n > budget: break
@@ -135,7 +135,8 @@ def measured(
     chunk, parts = max(1, rows//max(k, 1)), []
     for i in range(0, n, chunk):
         z = prior.sample((min(chunk, n - i),))
-        parts.append(sandwich(z, decoder(z).sample(), decoder, prior, s, k, rows))
+        x = distribution_of('decoder', decoder, z).sample()
+        parts.append(sandwich(z, x, decoder, prior, s, k, rows))
     lower, upper, ess, own = (torch.cat(part) for part in zip(*parts))
     if (lower.isnan() | upper.isnan()).any():
         refuse('decoder', "NaN as log-probability", "one whose log_prob is a number at its own samples", FloatingPointError)
@@ -183,7 +184,7 @@ class Mixture(Distribution):
 
     def log_prob(self, value:Tensor) -> Tensor:
         "Log-density of codes (..., d_z)."
-        return torch.stack([part.log_prob(value) + math.log(w) for part, w in zip(self.parts, self.weights)]).logsumexp(0)
+        return torch.stack([log_prob_of(part, value) + math.log(w) for part, w in zip(self.parts, self.weights)]).logsumexp(0)
 
 # %% ../nbs/02_infomax.ipynb #3bdcbfb2
 def mixture(
@@ -198,9 +199,28 @@ def mixture(
     nets = [from_any(proposal) for proposal in proposals]
     return lambda x: Mixture([distribution_of('proposals', net, x) for net in nets], weights)
 
+# %% ../nbs/02_infomax.ipynb #5a3e7c01
+class SameForAll(Distribution):
+    "One distribution for each of several data, whatever they are. Asks for `log_prob` and `sample` only"
+    arg_constraints: dict = {}
+    def __init__(self,
+        one:Distribution, # without batch shape
+        n:int, # data
+    ):
+        self.one = one
+        super().__init__(torch.Size((n,)), one.event_shape, validate_args=False)
+
+    def sample(self, sample_shape=()) -> Tensor:
+        "Draws, (*sample_shape, n, *event)."
+        return self.one.sample((*sample_shape, *self.batch_shape))
+
+    def log_prob(self, value:Tensor) -> Tensor:
+        "Log-density of values (..., n, *event)."
+        return log_prob_of(self.one, value)
+
 # %% ../nbs/02_infomax.ipynb #a4d5dbb2
 def from_any(
     proposal:Callable|Distribution, # x -> s(z|x), or a distribution over z
 ) -> Callable: # x -> s(z|x)
     "`proposal` as a function of x; a distribution is one that ignores it."
-    return (lambda x: proposal.expand((len(x),))) if isinstance(proposal, Distribution) else proposal
+    return (lambda x: SameForAll(proposal, len(x))) if isinstance(proposal, Distribution) else proposal

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Normal, constraints
-from .core import at_least_single, check_count, check_number, distribution_of, refuse, require, seeded
+from .core import at_least_single, check_count, check_number, distribution_of, evaluating, refuse, require, seeded, validating
 from .nets import mlp
 from .train import learning_rate
 
@@ -92,9 +92,7 @@ class FlowNet(nn.Module):
     ):
         super().__init__()
         check_count('bins', bins, least=2)
-        validate = Distribution._validate_args
-        zuko = require('zuko', 'flows', 'FlowNet')
-        Distribution.set_default_validate_args(validate)                                 # zuko's import turns it off, for everybody
+        with validating(True): zuko = require('zuko', 'flows', 'FlowNet')                # its import turns validation off, for everybody
         layer = partial(zuko.flows.autoregressive.MaskedAutoregressiveTransform, features=d_out, context=d_in, hidden_features=(width, width), activation=nn.SiLU)
         spline = layer(univariate=zuko.transforms.MonotonicRQSTransform, shapes=[(bins,), (bins,), (bins - 1,)])
         base = zuko.lazy.UnconditionalDistribution(zuko.distributions.DiagNormal, torch.zeros(d_out), torch.ones(d_out), buffer=True)
@@ -121,9 +119,9 @@ def fit_proposal(
     parameters = [p for p in proposal.parameters() if p.requires_grad]
     if not parameters: refuse('proposal', "a module without trainable parameters", "at least one with requires_grad")
     optimiser = torch.optim.Adam(parameters, lr)
-    with seeded(seed):
+    with seeded(seed), evaluating(decoder), torch.enable_grad():
         for step in range(steps):
-            with torch.no_grad(): z = prior.sample((n,)); x = decoder(z).sample()
+            with torch.no_grad(): z = prior.sample((n,)); x = distribution_of('decoder', decoder, z).sample()
             bound = distribution_of('proposal', proposal, x).log_prob(z).mean()
             if not bound.isfinite():
                 refuse('proposal', f"a log_prob of {bound.item()} at step {step}", "one that stays finite; a smaller lr often helps", FloatingPointError)

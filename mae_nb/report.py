@@ -9,9 +9,8 @@ __all__ = ['Report', 'report']
 from html import escape
 from typing import Any, NamedTuple
 
-import torch
-from .control import Certificate
-from .core import Estimate, check_count, check_number, estimate, evaluating, refuse, seeded
+from .control import Certificate, certify
+from .core import Estimate, check_count, check_number, estimate, in_chunks, measuring, refuse
 from .mae import MutualAutoencoder
 
 # %% ../nbs/25_report.ipynb #30dcb943
@@ -38,7 +37,6 @@ class Report(NamedTuple):
     def _repr_html_(self) -> str: return '<table>' + ''.join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in self.rows()) + '</table>'
 
 # %% ../nbs/25_report.ipynb #903193bb
-@torch.no_grad()
 def report(
     mae:MutualAutoencoder, # trained
     x:Any, # data that it was not trained on: tensor, NumPy array or data frame, (n, *event)
@@ -52,9 +50,8 @@ def report(
     check_count('k', k); check_count('rows', rows); check_number('tol', tol, "a positive number of nats", low=1e-12)
     x = mae.check_data(x)
     if len(x) < 2: refuse('x', "one datum", "two or more, for a standard error")
-    certificate = mae.certificate(tol, explain=False)
-    with seeded(seed), evaluating(mae):
-        parts = [(mae.log_likelihood(some, k), *mae.elbo(some), mae.encode(some).mean) for some in x.split(max(1, rows//k))]
-    likelihood, reconstruction, rate, mean = (torch.cat(part) for part in zip(*parts))
+    certificate = certify(mae.decoder, mae.proposal, mae.prior, mae.target, tol, rows=rows, explain=False)
+    def measured(some): return mae.log_likelihood(some, k, rows), *mae.elbo(some), mae.encode(some).mean
+    with measuring(mae, seed=seed): likelihood, reconstruction, rate, mean = in_chunks(measured, x, rows//k)
     return Report(estimate(likelihood), estimate(reconstruction - rate), estimate(-reconstruction), estimate(rate),
                   int((mean.var(0) > .01).sum()), mean.shape[-1], certificate, len(x), k)

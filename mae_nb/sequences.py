@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 from .core import at_least_single, check_count, check_number, seeded
 from .examples import standard_normal
-from .mae import MutualAutoencoder
+from .mae import MutualAutoencoder, recipe
 from .nets import NormalNet, mlp
 
 # %% ../nbs/12_sequences.ipynb #0e8f15f4
@@ -84,6 +84,7 @@ class SequenceNet(nn.Module):
         return BitSequence(*at_least_single(self.net(z)).chunk(2, -1))
 
 # %% ../nbs/12_sequences.ipynb #20490a2f
+@recipe
 def sequence_mae(
     target:float|None=None, # nats; None: a plain VAE
     length:int=8, # bits

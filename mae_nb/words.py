@@ -6,6 +6,7 @@
 __all__ = ['Sentence', 'WordNet', 'LSTMDecoder', 'Block', 'TransformerDecoder', 'SentenceReader', 'text_mae']
 
 # %% ../nbs/34_words.ipynb #870706e3
+import math
 from typing import Any
 
 import torch
@@ -30,6 +31,10 @@ class Sentence(constraints.Constraint):
         "Which rows are sentences, (...)."
         stays = (value[..., :-1] != 0) | (value[..., 1:] == 0)
         return stays.all(-1) & (value >= 0).all(-1) & (value < self.words).all(-1) & (value[..., -1] == 0)
+
+    def log_size(self, shape:torch.Size) -> float:
+        "Logarithm of the number of sentences in rows of this shape: of up to shape[-1] - 1 words."
+        return torch.arange(shape[-1], dtype=torch.float64).mul(math.log(self.words - 1)).logsumexp(0).item()
 
     def __repr__(self): return f"sentences: word numbers from 1 to {self.words - 1}, then zeros, at least one"
 

@@ -476,7 +476,7 @@ CRASHING = [{"dtype": "float32"}, {"device": "x"}, {"scale": [[1], [2, 3]]}, {"l
 FORGERIES = [{"recipe": name} for name in ("os.system", "__import__", "__import__('os').system('touch ran')", "eval", "MutualAutoencoder", "load", "", 5, True, 1.5)] + [
     {"arguments": ["touch ran"]}, {"arguments": "touch ran"}, {"arguments": None}, {"arguments": 7}, {"arguments": {}},
     *({"arguments": PLAIN | extra} for extra in ARGUMENTS),
-    {"target": "x"}, {"target": [1]}, {"target": -1}, {"target": math.nan}, {"target": {}}, {"format": 3}, {"format": 99}, {"format": "2"}, {"format": None},
+    {"target": "x"}, {"target": [1]}, {"target": -1}, {"target": math.nan}, {"target": {}}, {"format": 4}, {"format": 99}, {"format": "2"}, {"format": None},
     {"format": [2]}, {"format": "leave out"}, {"control": "penalty"}, {"codes": 3}, {"weights": "../secret"}, {"weights": "secret"}, {"weights": "/secret"},
     {"weights": ""}, {"weights": ".."}, {"weights": 5}, {"weights": None}, {"weights": ["x"]}, {"sha256": "0"*64}, {"sha256": None}]
 CRASHES = [{"recipe": ["os.system"]}, {"recipe": {"a": 1}}, *({"arguments": PLAIN | extra} for extra in CRASHING), {"weights": "leave out"}, {"sha256": "leave out"},

@@ -158,7 +158,7 @@ def test_data_is_converted_and_checked_wherever_it_enters():
     assert normal_mae(1.).check_data(np.zeros((3, 1))).dtype == torch.float32
     for enter in (mae.encode, mae.elbo, mae.log_likelihood):
         with pytest.raises(ValueError, match="data got 10 in row 1"): enter(torch.tensor([3, 10]))
-    with pytest.raises(ValueError, match="infomax got batch shape"):
+    with pytest.raises(ValueError, match="infomax got event shape"):
         MutualAutoencoder(mae.encoder, mae.decoder, mae.prior, nn.Sequential(OneHot(10), NormalNet(10, 2)), 1.)
 
 

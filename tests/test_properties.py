@@ -196,8 +196,8 @@ def test_a_model_that_was_moved_mixes_no_devices(shape, likelihood, levels, late
     assert [t.dtype for t in terms] == here and {t.device.type for t in terms[:2]} == {"meta"}
     trained = [p for net in (mae.encoder, mae.decoder) for p in net.parameters()]
     assert all(p.grad is not None and p.grad.device.type == "meta" for p in trained)
-    q = mae.encoder(x)                                                        # `encode` looks at the values first
-    assert mae.sample(4).device.type == q.mean.device.type == q.rsample().device.type == mae.decoder(q.mean).log_prob(x).device.type == "meta"
+    q, drawn = mae.encoder(x), mae.decoder(mae.prior.sample((4,))).sample()   # `encode` and `sample` look at values, which are not there
+    assert drawn.device.type == q.mean.device.type == q.rsample().device.type == mae.decoder(q.mean).log_prob(x).device.type == "meta"
 
 
 def test_a_device_that_is_mixed_is_seen(unchecked):

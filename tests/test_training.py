@@ -117,7 +117,7 @@ def test_a_sampler_that_refuses_nan_stops_only_its_own_member():
 
 def test_members_that_differ_unseen_are_refused():
     shared, priors = normal_mae(.5).encoder, iter([standard_normal(), Independent(Normal(torch.zeros(1), 2.), 1)])
-    def with_prior(target): mae = normal_mae(target); mae.prior = next(priors); return mae
+    def with_prior(target): mae = normal_mae(target); return MutualAutoencoder(mae.encoder, mae.decoder, next(priors), mae.infomax, target, data=mae.data)
     def with_shared(target): mae = normal_mae(target); mae.encoder = shared; return mae
     def with_data(target): mae = normal_mae(target); mae.data = mae.data + target; return mae
     def with_frozen(target): mae = normal_mae(target); mae.decoder.requires_grad_(target < .7); return mae
