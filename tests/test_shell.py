@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 import torch
 from mae_nb import shell
+from mae_nb.autoregressive import pixel_mae
 from mae_nb.core import seeded
 from mae_nb.mae import MutualAutoencoder, load
+from mae_nb.sequences import sequence_mae
 from mae_nb.shell import column, mae_encode, mae_info, mae_sample, mae_train, number, read_csv, read_data
 from mae_nb.train import held_out, mean_elbo
+from mae_nb.words import text_mae
 from torch.testing import assert_close
 
 COMMANDS = {f.__name__: f for f in (mae_train, mae_info, mae_encode, mae_sample)}
@@ -53,7 +56,6 @@ def weights(folder): return next(Path(folder).glob("weights-*")).read_bytes()
 
 @pytest.mark.parametrize("text, names, values", [
     ("a,b\n1,2\n3,4\n", ["a", "b"], [[1, 2], [3, 4]]),
-    ("1,2\n3,4", [], [[1, 2], [3, 4]]),
     ("a;b\r\n1;2\r\n\r\n3;4\r\n", ["a", "b"], [[1, 2], [3, 4]]),
     ("\ufeffa\tb\n1\t2e3\n", ["a", "b"], [[1, 2000]]),
     ('"a, or b" , c\n"1", 2\n', ["a, or b", "c"], [[1, 2]]),
@@ -68,7 +70,7 @@ def test_csv(text, names, values):
 
 def test_missing_fields_are_no_header():
     Path("a.csv").write_text("1,NA\n,4\n")
-    x, names = read_csv(Path("a.csv"))
+    x, names = read_csv(Path("a.csv"), header=False)
     assert names == [] and np.isnan(x).tolist() == [[False, True], [True, False]] and number("x") is None and column(["a"], 0) == "column 'a'"
 
 
@@ -105,7 +107,7 @@ def test_pickles_are_not_run(sh, name):
     ("a.csv", b"a,b,c\n1,red,2\n2,blue,x\n", "text in column 'b' ('red'), column 'c' ('x')"),
     ("a.csv", b"1;2\n1,5;3\n", "column 0 ('1,5'), but takes columns of numbers, with a decimal point"),
     ("a.csv", b",b\n0,1\n", "a column without a name"),
-    ("a.csv", b"a,b\n1,2\n3,\nNA,inf\n", "3 missing or infinite values, the first in row 1, column 'b'"),
+    ("a.csv", b"a,b\n1,2\n3,\nNA,inf\n", "3 missing or infinite values in a.csv, the first in row 1, column 'b'"),
     ("a.csv", b"\xff\xfe\x00", "not text in UTF-8"), ("a.csv", b"a,b\n1,\x002\n", "data got "),
     ("a.npy", b"", "damaged"), ("a.npy", b"hello", "damaged"), ("a.npz", b"PK\x03\x04broken", "damaged"),
 ])
@@ -117,8 +119,9 @@ def test_bad_files(sh, name, content, message):
 
 @pytest.mark.parametrize("array, message", [
     (np.array(3.), "a single number"), (np.zeros((0, 2)), "no rows"), (np.zeros(3, complex), "complex128"), (np.array(["a"]), "an array of <U1"),
-    (np.array([[1, np.nan], [np.inf, 0]]), "2 missing or infinite values, the first in row 0, column 1"),
-    (np.full((2, 3, 3), np.nan), "the first in row 0, pixel (0, 0)"), (np.zeros((3, 1, 1, 1, 1)), "shape got"), (np.array([[1e300], [0]]), "got"),
+    (np.array([[1, np.nan], [np.inf, 0]]), "2 missing or infinite values in a.npy, the first in row 0, column 1"),
+    (np.full((2, 3, 3), np.nan), "the first in row 0, pixel (0, 0)"), (np.arange(3.).reshape(3, 1, 1, 1, 1), "shape got"), (np.array([[1e300], [0]]), "got"),
+    (np.full((3, 4, 4), 7), "pictures of one value, 7"),
 ])
 def test_bad_arrays(sh, array, message):
     np.save("a.npy", array)
@@ -181,7 +184,9 @@ def test_normal_columns_are_scaled_inside(sh):
 def test_columns_that_single_precision_or_nobody_can_use_are_named(sh):
     Path("a.csv").write_text("same,time,good\n" + ''.join(f"5,{1.7e9 + i},{i}\n" for i in range(20)))
     code, _, err = sh(f"mae_train a.csv --out run {QUICK}")
-    assert code == 0 and "mae_train: column 'same': constant" in err and "column 'time': too far from zero" in err and "good" not in err
+    assert code == 0 and "mae_train: column 'same': constant, so" in err and "mae_train: column 'time': a scale of the size of rounding errors" in err
+    assert len(err.splitlines()) == 2 and "good" not in err and load("run").decoder[1].scale[0] == 1
+    assert sh("mae_info run")[2] == sh("mae_encode run a.csv")[2] == ""  # once is enough
 
 
 # --- runs
@@ -216,6 +221,40 @@ def test_looks_survive_the_file(sh):
     history = shell.read_curves(Path("run/curves.csv"))
     assert len(history) == 400 and history.looks["step"].tolist() == [200, 400] and history.looks.keys() == {"step", "validation", "low", "high"}
     assert all(np.isfinite(values).all() for values in (*history.looks.values(), *history.series.values()))
+
+
+def test_stop_alone_takes_the_tolerance(sh, monkeypatch):
+    "Of the three ways to say when to stop, none is carried as NaN."
+    seen, fit = [], shell.fit
+    monkeypatch.setattr(shell, "fit", lambda *args, stop=None, **how: seen.append(stop) or fit(*args, stop=stop, **how))
+    for name, stop in (("a", "--stop"), ("b", "--stop 1"), ("c", "")):
+        assert sh(f"mae_train table.csv --target .01 --tol 9 --steps 3 --width 4 --out {name} --quiet {stop}")[0] == 0
+    assert seen == [9., 1., None] and shell.train_parser().parse_args(["x", "--target", "1", "--out", "y", "--stop"]).stop is True
+
+
+@pytest.mark.parametrize("why, message", [("estimator", "it is undecided whether the target is held"), ("missed", "the target is not held")])
+def test_undecided_is_not_not_held(sh, monkeypatch, why, message):
+    certificate = MutualAutoencoder.certificate
+    def other(mae, tol=.02, **how):
+        mae.certified = certificate(mae, tol, **how)._replace(held=False, why=why), mae.fingerprint()
+        return mae.certified[0]
+    monkeypatch.setattr(MutualAutoencoder, "certificate", other)
+    code, _, err = sh("mae_train table.csv --target .01 --tol 9 --steps 2 --width 4 --out run --quiet")
+    assert code == 3 and err == f"mae_train: {message}; the model is in run all the same\n"
+
+
+def make_pixel(): return pixel_mae((4, 4), 1., width=4)
+def make_text(): return text_mae(9, 5, 1., latents=2, width=8)
+def make_sequence(): return sequence_mae(.5, length=4, width=8)
+
+
+@pytest.mark.xfail(strict=True, reason="the makers of ready models do not yet stand in one table")
+@pytest.mark.parametrize("make, shape", [(make_pixel, "(4, 4)"), (make_text, "(5,)"), (make_sequence, "(4,)")])
+def test_info_of_every_ready_model(make, shape):
+    "In a process of its own, which has imported the commands and nothing else."
+    make().save("run")
+    done = subprocess.run([sys.executable, "-c", "from mae_nb.shell import mae_info; mae_info(['run'])"], capture_output=True, text=True, env=environment())
+    assert done.returncode == 0 and f"shape {shape}" in done.stdout and make.__name__[5:] + "_mae(" in done.stdout, done.stderr
 
 
 def test_target_not_held(sh):
@@ -295,8 +334,7 @@ def test_stopped_by_ctrl_c_and_resumed_to_the_bit(sh):
     step = shell.last_step(Path("run"))
     assert 0 <= step < 300 and not Path("run/model.json").exists() and f"stopped after step {step}," in err
     assert f"training is at step {step}" in sh("mae_info run")[2]
-    code, out, _ = sh(f"mae_train table.csv {options} run")
-    assert code == 0 and out.startswith(f"going on from step {step}\n")
+    assert sh(f"mae_train table.csv {options} run")[0] == 0
     assert sh(f"mae_train table.csv {options} whole --quiet")[0] == 0
     assert weights("run") == weights("whole") and Path("run/curves.csv").read_bytes() == Path("whole/curves.csv").read_bytes()
 
