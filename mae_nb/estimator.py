@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent
-from .core import check_number, evaluating, refuse, require, seeded
+from .core import check_number, evaluating, in_chunks, refuse, require, seeded
 from .elbo import importance_weighted
 from .heads import ready_mae, standard
 from .mae import MutualAutoencoder
@@ -53,7 +53,6 @@ def even_noise(
     return torch.special.ndtri(u.clamp(1e-9, 1 - 1e-9))
 
 # %% ../nbs/26_estimator.ipynb #30daf96b
-@torch.no_grad()
 def log_likelihoods(
     mae:MutualAutoencoder, # whose encoder gives normal distributions
     x:Tensor, # data, (batch, *event)
@@ -63,7 +62,7 @@ def log_likelihoods(
     "Importance-weighted lower bound on log p(x) of each datum, a function of that datum alone."
     noise = even_noise(k, mae.prior.event_shape[0])
     def proposal(x): return SameNoise(mae.encoder(x), noise)
-    with evaluating(mae): return torch.cat([importance_weighted(some, mae.decoder, mae.prior, proposal, k) for some in x.split(max(1, rows//k))])
+    return in_chunks(lambda some: importance_weighted(some, mae.decoder, mae.prior, proposal, k), x, rows//k)
 
 # %% ../nbs/26_estimator.ipynb #42aa4966
 def means(

@@ -9,6 +9,7 @@ __all__ = ['Takes', 'takes_of', 'unmoved', 'as_tensor', 'of_tensor', 'place', 'o
 # %% ../nbs/05c_inputs.ipynb #4cd80cbf
 import math
 import numbers
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -83,7 +84,7 @@ def of_tensor(
 # %% ../nbs/05c_inputs.ipynb #4e780c80
 def place(
     bad:Tensor|np.ndarray, # truth values, (batch, *event), one of them true
-    names:tuple[str, ...]=(), # of the columns, if they have any
+    names:Sequence[str]=(), # of the columns, if they have any
 ) -> str:
     "Where the first one is; rows and columns count from 0."
     bad = np.asarray(bad.cpu() if isinstance(bad, Tensor) else bad)

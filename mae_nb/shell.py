@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['WORDS', 'NUMERAL', 'MISTAKES', 'number', 'rows_of', 'text_of', 'style', 'like_names', 'has_header', 'read_csv',
-           'column', 'reading', 'read_numpy', 'read_data', 'numbers_of', 'place', 'by_name', 'make_model', 'largest',
-           'suited', 'said', 'told', 'nats', 'kinds', 'destination', 'yes_or_no', 'parser', 'data_arguments',
-           'train_parser', 'as_csv', 'curves_csv', 'read_curves', 'last_step', 'resumable', 'train_and_save',
-           'aside_elbo', 'mae_train', 'open_run', 'facts', 'mae_info', 'deliver', 'mae_encode', 'mae_sample']
+           'column', 'reading', 'read_numpy', 'read_data', 'numbers_of', 'by_name', 'make_model', 'largest', 'suited',
+           'said', 'told', 'nats', 'kinds', 'destination', 'yes_or_no', 'parser', 'data_arguments', 'train_parser',
+           'as_csv', 'curves_csv', 'read_curves', 'last_step', 'resumable', 'train_and_save', 'aside_elbo', 'mae_train',
+           'open_run', 'facts', 'mae_info', 'deliver', 'mae_encode', 'mae_sample']
 
 # %% ../nbs/27_shell.ipynb #b8b69d5e
 import argparse
@@ -30,9 +30,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from torch import Tensor
-from .core import check_count, evaluating, refuse, seeded
+from .core import check_count, evaluating, in_chunks, refuse, seeded
 from .files import Checkpoints, read_model, write_whole
 from .heads import ready_mae, standard
+from .inputs import place
 from .mae import MutualAutoencoder, load
 from .train import History, fit, held_out, mean_elbo
 
@@ -202,15 +203,6 @@ def numbers_of(
     if (bad := ~np.isfinite(x)).any():
         refuse('data', f"{bad.sum()} missing or infinite values in {path}, the first in {place(bad, names)}", "finite numbers only")
     return x[:, None] if x.ndim == 1 else x
-
-# %% ../nbs/27_shell.ipynb #74b13271
-def place(
-    bad:np.ndarray, # truth values, (batch, *event), one of them true
-    names:Sequence[str], # of the columns, if they have any
-) -> str:
-    "Where the first one is; rows and columns count from 0."
-    row, *at = map(int, np.unravel_index(bad.argmax(), bad.shape))
-    return f"row {row}" + (f", {column(names, at[0])}" if len(at) == 1 else f", pixel {tuple(at)}" if at else '')
 
 # %% ../nbs/27_shell.ipynb #958a4664
 @contextmanager
@@ -550,7 +542,7 @@ def mae_encode(
         (mae, trained), (x, names) = open_run(args.run), read_data(args.data, args.array, args.header)
         if names and trained and names != trained: refuse('data', f"columns {', '.join(names)}", f"those that the model was trained on: {', '.join(trained)}")
         data = suited(mae, x, names)
-        with evaluating(mae), torch.no_grad(): codes = torch.cat([mae.encode(batch).mean for batch in data.split(4096)])
+        codes = in_chunks(lambda some: mae.encode(some).mean, data, 4096)
         deliver(codes.numpy(), [], args.out, 'z')
 
 # %% ../nbs/27_shell.ipynb #5ebf3ebd
