@@ -216,9 +216,9 @@ I, L, TI, TL = "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-image
     ({"a-" + I: 3, "a-" + L: 3, "b-" + I: 4, "b-" + L: 4}, {"prefix": "b-"}, 4),
     ({I: 3, L: 3, TI: 2, TL: 2}, {"part": "test"}, 2),
     ({"emnist-letters-test-images-idx3-ubyte": 5, "emnist-letters-test-labels-idx1-ubyte": 5}, {"part": "test"}, 5),
-    ({I: 3, I + ".gz": 3, L: 3, L + ".gz": 3}, {}, 3), ({I: 3, L: 3, I + ".part": 9, I + ".gz.bak": 9, "old " + I + " (1)": 9}, {}, 3),
+    ({I: 3, I + ".gz": 4, L: 3, L + ".gz": 5}, {}, 3), ({I: 3, L: 3, I + ".part": 9, I + ".gz.bak": 9, "old " + I + " (1)": 9}, {}, 3),
     ({I: 3, L: 3, "a-" + I: 4}, {"prefix": ""}, 3),
-    ({I: 3, L: 3, "train-labels-idx2-int": 3}, {}, 3),
+    ({I: 3, L: 3, "train-labels-idx2-int": 4}, {}, 3), ({I: 3, L: 3, "zalando-" + I: 4}, {}, 3),
 ])
 def test_folders_of_mnist(files, how, n):
     lay(files)
@@ -228,7 +228,7 @@ def test_folders_of_mnist(files, how, n):
 @pytest.mark.parametrize("files, how, message", [
     ({"a-" + I: 3, "a-" + L: 3, "b-" + I: 4, "b-" + L: 4}, {}, "prefix got None, but takes one of those in .: 'a-', 'b-'"),
     ({I: 3, L: 3}, {"prefix": "a-"}, "without a-train-images-idx3-ubyte"),
-    ({I: 3, "a-" + L: 3}, {}, "without train-labels-idx1-ubyte"), ({}, {}, "without train-images-idx3-ubyte"),
+    ({I: 3, "a-" + L: 3}, {}, "without train-labels-idx1-ubyte"), ({I + ".part": 3, L: 3}, {}, "without train-images"), ({}, {}, "without train-images-idx3-ubyte"),
     ({I: 3, L: 3}, {"part": "test"}, "without t10k-images-idx3-ubyte"),
     ({I: 3, L: 2}, {}, "3 pictures in train-images-idx3-ubyte and 2 labels in train-labels"), ({I: 3, L: 3}, {"part": "validation"}, "part got 'validation'"),
     ({I: 3, L: images(3)}, {}, "train-labels-idx1-ubyte of shape (3, 2, 2)"),
@@ -244,6 +244,13 @@ def test_folders_of_mnist_that_are_refused(files, how, message):
         if isinstance(content, bytes): Path(name).write_bytes(content)
     with pytest.raises((ValueError, FileNotFoundError)) as told: mnist(".", **how)
     assert message in str(told.value)
+
+
+def test_a_folder_by_the_name_of_a_file():
+    "As some programs unpack them."
+    Path(I).mkdir()
+    lay({L: 3, f"{I}/{I}": 3})
+    with pytest.raises(FileNotFoundError, match=f"^folder got . without {I}"): mnist(".")
 
 
 def test_a_folder_that_is_not_there():
@@ -272,7 +279,8 @@ def test_channels_last(shape, last):
 ROWS = np.random.default_rng(0).normal(size=(500, 2))
 NORMAL = [{"centre": c, "scale": s} for c, s in (
     (0., 1.), ([0., 0.], [1e-9, 1e9]), ([5., 5.], [1e-3, 1.]), (ROWS.mean(0), ROWS.std(0)), ([2000., 101325.], [1.5, 12.]), (torch.zeros(2), torch.ones(2)),
-    ([1e-30, 0.], [1e-30, 1.]))]
+    ([1e-30, 0.], [1e-30, 1.]),
+    ([1000., 0.], [.0625, 1.]))]
 NOISE = [({"centre": c, "scale": s}, where, found) for c, s, where, found in (
     ([0., 3.], [1., 0.], "column 1: constant", [1., 1.]), ([.1, 0.], [1.4e-17, 1.], "column 0: a scale", [1., 1.]),
     ([0., .1], np.array([1., 9.5367432e-07], "f4"), "column 1: a scale", [1., 1.]),
@@ -287,7 +295,10 @@ NOISE = [({"centre": c, "scale": s}, where, found) for c, s, where, found in (
 def test_scales_that_are_taken_as_they_are(how):
     mae, told = warned(lambda: ready_mae(2, None, **how))
     scale = torch.as_tensor(np.broadcast_to(np.asarray(how["scale"], float), 2).copy()).float()
-    assert told == [] and torch.equal(mae.decoder[1].scale, scale) and torch.equal(mae.encoder[0].scale, scale)
+    centre = torch.as_tensor(np.broadcast_to(np.asarray(how["centre"], float), 2).copy()).float()
+    for net in (mae.decoder[1], mae.encoder[0], mae.infomax[0]): assert torch.equal(net.scale, scale) and torch.equal(net.centre, centre)
+    table = ready_mae(2, None, ["normal", "normal"], **how)
+    assert told == [] and torch.equal(table.encoder[0].scaled.scale, scale) and torch.equal(table.decoder[1].centre, centre)
 
 
 @pytest.mark.parametrize("how, where, found", NOISE)
@@ -330,6 +341,20 @@ def test_a_constant_column_of_single_precision(n, value):
     for centre, scale in ((x.mean(0), x.std(0)), (t.mean(0), t.std(0)), standard(x), (x.mean(0, dtype=float), x.std(0, dtype=float))):
         (_, found), told = warned(lambda c=centre, s=scale: units((2,), c, s))
         assert found[1] == 1 and len(told) == 1 and told[0].startswith("column 1: ") and found[0] == pytest.approx(x[:, 0].std(), rel=1e-2 if n < 1000 else 1e-3, abs=.06)
+
+
+def test_standard():
+    "Against NumPy in double precision; exactly zero where nothing varies, and one number for all pixels."
+    x = np.random.default_rng(0).normal(5, 2, (1000, 3)).astype("f4")
+    wide = np.column_stack([x, np.full(1000, .1)])  # whose standard deviation is 1e-17
+    centre, scale = standard(wide)
+    np.testing.assert_allclose(centre, wide.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(scale[:3], wide[:, :3].std(0), rtol=1e-12)
+    assert scale[3] == 0 < wide[:, 3].std()
+    for some in (x, x.astype(np.float16), np.full((10_000, 2), 7.1, "f4"), (20*x).astype(np.uint8), x > 5):
+        np.testing.assert_allclose(standard(some), (some.astype(float).mean(0), some.astype(float).std(0)), rtol=1e-12, atol=1e-12)
+    pictures = x.reshape(100, 10, 3)
+    np.testing.assert_allclose(standard(pictures), (x.astype(float).mean(), x.astype(float).std()), rtol=1e-12)
 
 
 def test_a_constant_column_changes_no_other_number():
