@@ -178,9 +178,9 @@ def check_data(
     if takes.whole == x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
         refuse(name, f"dtype {x.dtype}", "whole numbers (torch.int64)" if takes.whole else "floating-point numbers", TypeError)
     if (bad := ~x.isfinite()).any(): refuse(name, f"{bad.sum().item()} values that are NaN or infinite, the first in {place(bad, names)}", "finite numbers")
-    if takes.support is not None: check_support(x, takes.support, names, name)
     y = x.to(takes.dtype)
     if (bad := ~y.isfinite()).any(): refuse(name, f"{x[bad][0].item()} in {place(bad, names)}", f"numbers that {takes.dtype} can hold")
+    if takes.support is not None: check_support(y, takes.support, names, name)
     return y
 
 # %% ../nbs/05c_inputs.ipynb #2fcfffb8
@@ -227,12 +227,14 @@ def on_edge(
 def check_edges(
     x:Tensor, # data with values on an edge, (batch, *event)
     edge:Tensor, # which, like `x`
-    log_prob:Tensor, # log p(x|z) at some code each, (batch,)
+    rows:Tensor, # numbers of the rows that were tried, (some,)
+    log_prob:Tensor, # log p(x|z) of these, at some code each, (some,)
     names:tuple[str, ...], # of the columns, if they have any
     name:str, # the argument
 ):
     "Refuse data on the edge of the support if their density there is zero or infinite."
-    bad = edge & ~log_prob.isfinite().view(-1, *[1]*(x.dim() - 1))
+    bad = torch.zeros_like(edge)
+    bad[rows] = edge[rows] & ~log_prob.isfinite().view(-1, *[1]*(x.dim() - 1))
     if not bad.any(): return
     refuse(name, f"{x[bad][0].item():g} in {place(bad, names)}, on the edge of the decoder's support, where its density is zero or infinite",
            "values inside: move those on the edge inwards, or take a likelihood with mass there")

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from . import __version__
 from .control import Certificate, PIMultiplier, Penalty, can_grid, can_integrate, ceiling, certify, check_target, model_terms
-from .core import check_count, check_number, distribution_of, in_chunks, log_prob_of, measuring, refuse
+from .core import check_count, check_number, distribution_of, in_chunks, log_prob_of, measuring, refuse, seeded
 from .elbo import ELBO, elbo, importance_weighted, rate
 from .files import digest, read_model, write_model
 from .infomax import Interval, mutual_information
@@ -70,10 +70,10 @@ class MutualAutoencoder(nn.Module):
         self.control, self.k, self.joint = control, k, joint
         self.columns:tuple[str, ...] = () # of the data frame that it was trained on
         self._target:float|None = None
-        self._takes:tuple[Any, Any] = None, None # precision and device, and what data are taken there
         self.data = None
         if device is not None or dtype is not None: self.to(device=device, dtype=dtype)
-        self.ceiling, quadrature = check_model(self)
+        self.ceiling, quadrature, takes = check_model(self)
+        self._takes = self.whereabouts, takes
         self.target = target
         self.codes = check_count('codes', (256 if quadrature else 128) if codes is None else codes, least=2)
         self.data = None if data is None else self.check_data(data)
@@ -98,10 +98,15 @@ class MutualAutoencoder(nn.Module):
     @property
     def takes(self) -> Takes:
         "What data the model takes: found when it is built, and again when its precision changes."
-        like = next(self.parameters(), torch.zeros(()))
-        if self._takes[0] != (like.dtype, like.device):
-            with measuring(self, seed=0): self._takes = (like.dtype, like.device), takes_of(self.decoder(self.prior.sample((2,)).to(like.device)))
+        if self._takes[0] != self.whereabouts:
+            with measuring(self, seed=0): self._takes = self.whereabouts, takes_of(self.decoder(self.prior.sample((2,))))
         return self._takes[1]
+
+    @property
+    def whereabouts(self) -> tuple[torch.dtype, torch.device]:
+        "Precision and device of the nets."
+        like = next(self.parameters(), torch.zeros(()))
+        return like.dtype, like.device
 
     @property
     def event_shape(self) -> torch.Size:
@@ -203,11 +208,11 @@ class MutualAutoencoder(nn.Module):
     ) -> Tensor: # the same, on the model's device and in its precision
         "Data that the model can be trained on, or a clear error."
         takes, x = self.takes, in_order(x, self.columns if columns is None else columns, name)
-        y = check_data(x, takes, name).to(next(self.parameters(), torch.zeros(())).device)
+        y = check_data(x, takes, name).to(self.whereabouts[1])
         if (edge := on_edge(y, takes.support)).any():
             rows = edge.flatten(1).any(1).nonzero()[:1024, 0]
             with measuring(self, seed=0): log_prob = self.decoder(self.prior.sample((len(rows),))).log_prob(y[rows])
-            check_edges(y[rows], edge[rows], log_prob, column_names(x), name)
+            check_edges(y, edge, rows, log_prob, column_names(x), name)
         return y
 
     @property
@@ -223,7 +228,7 @@ class MutualAutoencoder(nn.Module):
 # %% ../nbs/06_mae.ipynb #d787303f
 def check_model(
     mae:MutualAutoencoder, # the model under construction
-) -> tuple[float, bool]: # the most that x can carry, nats; is its information controlled by quadrature?
+) -> tuple[float, bool, Takes]: # the most that x can carry, nats; is its information controlled by quadrature? what are its data?
     "Run the nets once and refuse those that do not fit together."
     takes = "a distribution with event shape (d_z,) and no batch shape, such as Independent(Normal(torch.zeros(2), 1.), 1)"
     try: prior = mae.prior
@@ -245,7 +250,7 @@ def check_model(
         try: finite = bool(rate(q, prior, q.rsample()).isfinite().all())
         except ValueError: finite = False
         if not finite: refuse('encoder', "codes outside the prior's support", f"a distribution inside the support of {prior}")
-    return ceiling(px), mae.k is None and can_grid(prior) and can_integrate(px)
+    return ceiling(px), mae.k is None and can_grid(prior) and can_integrate(px), takes_of(px)
 
 # %% ../nbs/06_mae.ipynb #e251fd5e
 def run_net(
@@ -273,7 +278,8 @@ def recipe(
     signature = inspect.signature(make)
     @wraps(make)
     def remembers(*args, **kwargs):
-        mae, given = make(*args, **kwargs), signature.bind(*args, **kwargs).arguments
+        with seeded(None): mae = make(*args, **kwargs)                             # its weights are drawn while no other thread draws
+        given = signature.bind(*args, **kwargs).arguments
         given |= given.pop('kwargs', {})
         arguments = {name: v for name, v in given.items() if name not in ('target', 'data', 'device', 'dtype')}
         try: mae.recipe = make.__name__, json.loads(json.dumps(arguments, default=as_json))
@@ -337,7 +343,7 @@ def load(
         refuse('path', f"a model of format {about.get('format')!r:.20}", f"formats up to {FORMAT}; a newer mae_nb reads newer ones")
     if about['format'] > 1 and (missing := {'target', 'recipe', 'arguments', 'certificate', 'prior', *SETTINGS} - about.keys()):
         refuse('path', f"a model without its {min(missing)}", "the files as `mae.save` wrote them")
-    mae = by_recipe(about) if make is None else make(about.get('target'))
+    with seeded(0): mae = by_recipe(about) if make is None else make(about.get('target'))
     if not isinstance(mae, MutualAutoencoder): refuse('make', f"a function that returns a {type(mae).__name__}", "one that returns a MutualAutoencoder", TypeError)
     for name in ('target', *SETTINGS):
         if name in about and (has := getattr(mae, name)) != about[name]:

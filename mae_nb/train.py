@@ -167,7 +167,8 @@ def batches_of(
     name:str='data', # the argument
 ) -> Any: # a tensor, or something that gives batches, pass after pass
     "Data, checked: in memory as a tensor, all else as a loader."
-    if name == 'validation' and not hasattr(data, '__getitem__') and not ends(data):
+    stream = isinstance(data, IterableDataset) or isinstance(data, Iterable) and not hasattr(data, '__getitem__')
+    if name == 'validation' and stream and not ends(data):
         refuse(name, f"a {type(data).__name__} without a length", "data whose end is known: in memory, a Dataset, or a loader that has a length")
     if isinstance(data, Dataset):
         if isinstance(data, IterableDataset): return DataLoader(data, size)
