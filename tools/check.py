@@ -22,6 +22,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # tiny nets want one thread
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT/"nbs").glob("*.ipynb"))
 REQUIRED = {"torch", "numpy", "matplotlib", "fastcore"}
+SENTENCES = "from importlib.resources import files; from mae_nb.all import corpus; corpus(); (files('mae_nb')/'corpora'/'LICENSE.txt').read_text()"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 Tally = tuple[int, int, int]  # passed, failed, skipped
 
@@ -197,6 +198,7 @@ def wheel() -> Tally:
         listed = run(user, "-c", "from importlib.metadata import requires; print(*requires('mae_nb'), sep='\\n')").splitlines()
         brought = {re.match(r"[\w-]+", line)[0] for line in listed if "extra ==" not in line}
         if brought != REQUIRED: print(f"the wheel requires {brought}, not {REQUIRED}")
+        run(user, "-I", "-c", SENTENCES, cwd=empty)
         smoke()
         install("--upgrade", "fastcore>=2")
         smoke()
