@@ -1,10 +1,14 @@
 "The tools that write the docs, README.md and the notebooks' outputs, on small notebooks made here."
 import os
 import platform
+from base64 import b64encode
+from io import BytesIO
 from pathlib import Path
 
 import check
 import docs
+import matplotlib.image
+import numpy as np
 import pytest
 import readme
 import run_nbs
@@ -16,6 +20,13 @@ def notebook(path: Path, *cells) -> Path:
     "A notebook of cells given as (kind, source)."
     write_nb(new_nb([mk_cell(source, kind) for kind, source in cells]), path)
     return path
+
+
+def png(version: str) -> str:
+    "A white picture that says which Matplotlib drew it, in base64."
+    file = BytesIO()
+    matplotlib.image.imsave(file, np.ones((99, 99, 3)), metadata={"Software": f"Matplotlib {version}.0"})
+    return b64encode(file.getvalue()).decode()
 
 
 @pytest.fixture
@@ -89,6 +100,20 @@ def test_run_nb(tmp_path):
 ])
 def test_same_text(stored, now, same):
     assert stale.same_text(stored, now) == same
+
+
+def test_pictures_of_another_matplotlib_are_not_compared(tmp_path):
+    draw = "import matplotlib.pyplot as plt\nplt.plot([0, 1]); plt.show()"
+    path = notebook(tmp_path/"a.ipynb", ("code", draw))
+    run_nbs.run_nb(path, slow=False)
+    (kind, new), = ((kind, data) for kind, data in stale.parts(read_nb(path).cells[0].outputs).items() if kind.startswith("image"))
+    version = stale.drawn_with(kind, new)
+    assert version == ".".join(matplotlib.__version__.split(".")[:2])
+    assert not stale.same_picture(new, blank := png("version" + version)) and not stale.same(kind, blank, new, .03)
+    assert stale.same(kind, png("version3.1"), new, .03)
+    svg = "<svg>Matplotlib v{}.2, {}</svg>".format
+    assert not stale.same("image/svg+xml 0", svg("3.11", "a"), svg("3.11", "b"), .03)
+    assert stale.same("image/svg+xml 0", svg("3.10", "a"), svg("3.11", "b"), .03)
 
 
 def test_stale(tmp_path):
