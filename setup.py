@@ -18,7 +18,7 @@ setup(
     long_description=(root/"README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     keywords=cfg["keywords"].split(),
-    license="Apache-2.0",
+    license="Apache-2.0 AND PSF-2.0",  # the second for mae_nb/corpora
     author=cfg["author"],
     author_email=cfg["author_email"],
     url=cfg["git_url"],
@@ -26,6 +26,7 @@ setup(
     classifiers=["Development Status :: 3 - Alpha", "Intended Audience :: Science/Research",
                  "Natural Language :: English", *python_versions],
     packages=find_packages(include=[name, f"{name}.*"]),
+    package_data={name: ["corpora/*"]},  # a file of sentences, and its licence
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require={extra: cfg[f"{extra}_requirements"].split() for extra in ("dev", "flows", "save", "sklearn", "tensorboard")},

@@ -1,13 +1,13 @@
 """The built site in a real browser: `make docs` makes it, `tools/check.py site` runs this. Chromium is Debian's; Playwright drives it."""
 import os
 import re
-import shutil
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
 import docs
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from check import BROWSERS, find_browser
 from playwright.sync_api import sync_playwright
 
 DOCS = Path(__file__).resolve().parents[1]/"_docs"
@@ -32,9 +32,8 @@ UNDESCRIBED = "article img:not([alt]), article img[alt=''], .explorable svg:not(
 
 @pytest.fixture(scope="session")
 def browser():
-    "Chromium, for all tests."
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if not found: pytest.fail("these tests need Chromium, which is not on the PATH: on Debian, `apt-get install chromium`")
+    "Chromium, for all tests; without it, they are skipped."
+    if not (found := find_browser()): pytest.skip(f"no browser; put {' or '.join(BROWSERS)} on the PATH (Debian: `apt-get install chromium`)")
     with sync_playwright() as playwright: yield playwright.chromium.launch(executable_path=found, args=QUIET)
 
 

@@ -1,8 +1,10 @@
 """Every check of `make test`, one after the other; `tools/check.py NAME...` runs only those named.
 
-A check prints what is wrong and returns how many of its tests passed and how many failed.
+A check prints what is wrong and returns how many of its tests passed, failed and were skipped. With NO_SKIPS set, as in CI, a skipped
+test counts as failed.
 """
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -20,7 +22,9 @@ os.environ["OMP_NUM_THREADS"] = "1"  # tiny nets want one thread
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT/"nbs").glob("*.ipynb"))
 REQUIRED = {"torch", "numpy", "matplotlib", "fastcore"}
-Tally = tuple[int, int]
+SENTENCES = "from importlib.resources import files; from mae_nb.all import corpus; corpus(); (files('mae_nb')/'corpora'/'LICENSE.txt').read_text()"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+Tally = tuple[int, int, int]  # passed, failed, skipped
 
 
 def run(*command, cwd: Path = ROOT, **env) -> str:
@@ -45,8 +49,19 @@ def files() -> list[Path]:
 
 
 def tally(*passed: bool) -> Tally:
-    "How many are true, and how many are not."
-    return sum(passed), len(passed) - sum(passed)
+    "How many are true, and how many are not; none is skipped."
+    return sum(passed), len(passed) - sum(passed), 0
+
+
+def in_words(passed: int, failed: int, skipped: int) -> str:
+    "A tally as it is printed."
+    return f"{passed} passed, {failed} failed" + f", {skipped} skipped"*bool(skipped)
+
+
+def in_numbers(line: str) -> Tally:
+    "The tally that was printed."
+    passed, failed, skipped = re.fullmatch(r"(\d+) passed, (\d+) failed(?:, (\d+) skipped)?", line).groups(default=0)
+    return int(passed), int(failed), int(skipped)
 
 
 def in_step() -> Tally:
@@ -94,13 +109,13 @@ def outputs() -> Tally:
 def ruff() -> Tally:
     "ruff, on library, notebooks, tests and tools"
     python("-m", "ruff", "check", ".")
-    return 1, 0
+    return tally(True)
 
 
 def mypy() -> Tally:
     "mypy, on the library"
     python("-m", "mypy")
-    return 1, 0
+    return tally(True)
 
 
 def test_notebook(path: Path) -> tuple[Path, str, float]:
@@ -120,11 +135,15 @@ def notebooks() -> Tally:
 
 
 def run_pytest(*what: str) -> Tally:
-    "How many of pytest's tests passed and failed; its output where some failed."
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", *what], cwd=ROOT, text=True, stdout=subprocess.PIPE)
-    counts = {what: int(n) for n, what in re.findall(r"(\d+) (passed|failed|error)", done.stdout.splitlines()[-1])}
+    "How many of pytest's tests passed, failed and were skipped; its output where some failed, and why some were skipped."
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-rs", *what], cwd=ROOT, text=True, stdout=subprocess.PIPE)
     if done.returncode: print(done.stdout)
-    return counts.pop("passed", 0), max(sum(counts.values()), int(done.returncode != 0))
+    why: Counter[str] = Counter()
+    for n, reason in re.findall(r"^SKIPPED \[(\d+)\] \S+: (.*)", done.stdout, re.M): why[reason] += int(n)
+    for reason, n in why.items(): print(f"{n} skipped: {reason}")
+    counts = {what: int(n) for n, what in re.findall(r"(\d+) (passed|failed|error|skipped)", done.stdout.splitlines()[-1])}
+    passed, skipped = counts.pop("passed", 0), counts.pop("skipped", 0)
+    return passed, max(sum(counts.values()), int(done.returncode != 0)), skipped
 
 
 def pytest() -> Tally:
@@ -140,8 +159,28 @@ def docs() -> Tally:
     return tally(True, seconds < 60)
 
 
+def find_browser() -> str | None:
+    "The first browser on the PATH that runs: on Ubuntu, `chromium-browser` may only say how to get one."
+    for path in filter(None, map(shutil.which, BROWSERS)):
+        try: subprocess.run([path, "--version"], check=True, capture_output=True, timeout=60)
+        except (OSError, subprocess.SubprocessError): continue
+        return path
+
+
+def install_browser() -> None:
+    "Chromium from the distribution, where root runs Debian or Ubuntu, as in most containers."
+    try: system = platform.freedesktop_os_release()
+    except OSError: return
+    if os.geteuid() or not {"debian", "ubuntu"} & {system["ID"], *system.get("ID_LIKE", "").split()} or not shutil.which("apt-get"): return
+    print("No browser found: installing the package `chromium` with apt-get", flush=True)
+    for command in ("update",), ("install", "-y", "--no-install-recommends", "chromium"):
+        done = subprocess.run(["apt-get", "-qq", *command], env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"}, text=True, capture_output=True)
+    if done.returncode: print("It could not be installed:", *done.stderr.splitlines()[-1:])
+
+
 def site() -> Tally:
-    "the docs in a real browser: every page, link, picture, formula and slider"
+    "the docs in a real browser: every page, link, picture, formula and slider; without a browser, what needs one is skipped"
+    if not find_browser(): install_browser()
     return run_pytest("-n", "2", "tests/browser.py")
 
 
@@ -159,6 +198,7 @@ def wheel() -> Tally:
         listed = run(user, "-c", "from importlib.metadata import requires; print(*requires('mae_nb'), sep='\\n')").splitlines()
         brought = {re.match(r"[\w-]+", line)[0] for line in listed if "extra ==" not in line}
         if brought != REQUIRED: print(f"the wheel requires {brought}, not {REQUIRED}")
+        run(user, "-I", "-c", SENTENCES, cwd=empty)
         smoke()
         install("--upgrade", "fastcore>=2")
         smoke()
@@ -176,27 +216,27 @@ def apart(check: Callable[[], Tally]) -> Callable[[], Tally]:
     def wait() -> Tally:
         *said, last = process.communicate()[0].rstrip().splitlines()
         print(*said[2:-1], sep="\n")
-        passed, failed = re.fullmatch(r"(\d+) passed, (\d+) failed", last).groups()
-        return int(passed), int(failed)
+        return in_numbers(last)
     return wait
 
 
 def main(names: list[str]) -> int:
     "Run the checks, and print the sum of their tallies last."
-    passed = failed = 0
+    total = (0, 0, 0)
     chosen = [check for check in CHECKS if not names or check.__name__ in names]
     begun = {wheel: apart(wheel)} if wheel in chosen and len(chosen) > 1 else {}
     for check in chosen:
         print(f"\n{check.__name__}: {check.__doc__}", flush=True)
         start = time.perf_counter()
-        try: good, bad = begun.get(check, check)()
+        try: found = begun.get(check, check)()
         except Exception as error:
             if not isinstance(error, subprocess.CalledProcessError): traceback.print_exc()  # what that one printed is shown
-            good, bad = 0, 1
-        print(f"{good} passed, {bad} failed in {time.perf_counter() - start:.0f} s", flush=True)
-        passed, failed = passed + good, failed + bad
-    print(f"\n{passed} passed, {failed} failed")
-    return failed
+            found = tally(False)
+        if os.environ.get("NO_SKIPS"): found = found[0], found[1] + found[2], 0
+        print(f"{in_words(*found)} in {time.perf_counter() - start:.0f} s", flush=True)
+        total = tuple(map(sum, zip(total, found)))
+    print(f"\n{in_words(*total)}")
+    return total[1]
 
 
 if __name__ == "__main__": sys.exit(bool(main(sys.argv[1:])))
