@@ -43,8 +43,10 @@ def parameter_of(
     t:Tensor, # of a distribution, with a gradient
 ) -> Tensor:
     "The parameter that `t` is, or that was broadcast to it."
-    leaf = t if t.is_leaf else t._base
-    if leaf is None or not leaf.is_leaf or t.stride() != leaf.expand(t.shape).stride():
+    leaf = t if t._base is None else t._base
+    try: whole = leaf.is_leaf and leaf.expand(t.shape).stride() == t.stride()
+    except RuntimeError: whole = False                                                # a part of it
+    if not whole:
         refuse('prior', "a distribution whose numbers were computed from parameters",
                "parameters as they are, or a module whose forward() returns the distribution")
     return leaf
@@ -86,7 +88,8 @@ def prior_values(
     prior:Prior, # p(z)
 ) -> list[float]:
     "What tells one prior from another: eight of its samples, summed over dimensions, and its log-densities there."
+    with seeded(0): away = prior().sample().device.type != 'cpu'
     with seeded(0), evaluating(prior):
-        here = copy.deepcopy(prior).cpu()()
+        here = (copy.deepcopy(prior).cpu() if away else prior)()                      # random numbers of other devices are others
         z = here.sample((8,))
         return [*z.double().sum(-1).tolist(), *here.log_prob(z).double().tolist()]
