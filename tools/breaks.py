@@ -11,6 +11,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,15 +20,12 @@ from typing import NamedTuple
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny nets want one thread
 os.environ["MPLBACKEND"] = "agg"
 
-import matplotlib.pyplot
-import pandas  # what the chapters import is here before a process is forked for each
-import scipy.integrate
-import scipy.optimize
-import scipy.stats
-import torch.distributions
 from execnb.nbio import read_nb, write_nb
 from run_nbs import execute
 from stale import differences
+
+for slow in ("matplotlib.pyplot", "pandas", "scipy.integrate", "scipy.optimize", "scipy.stats", "torch.distributions"):
+    import_module(slow)  # once: each chapter runs in a fork of this process
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = {"core": "00_core", "elbo": "01_elbo", "infomax": "02_infomax", "oracle": "03_oracle", "control": "04_control",
@@ -75,7 +73,9 @@ def make_copy(folder: Path, broken: Break | None):
     write_nb(nb, chapter)
 
 
-def draws(cell) -> bool: return cell.cell_type == "code" and not cell.source.startswith("#| export") and ("plt." in cell.source and "import" not in cell.source or "Explorable(" in cell.source)
+def draws(cell) -> bool:
+    "Is a figure what the cell makes?"
+    return cell.cell_type == "code" and not cell.source.startswith("#| export") and ("plt.subplots(" in cell.source or "Explorable(" in cell.source)
 
 
 def in_copy(folder: Path, chapter: str, found) -> None:
@@ -112,18 +112,24 @@ def run_chapter(folder: Path, chapter: str) -> tuple[bool, str]:
     finally: process.join()
 
 
-def notice(broken: Break | None, own: bool) -> tuple[str, float]:
+def notice(broken: Break, own: bool) -> tuple[str, float]:
     "Who noticed a break, and the seconds it took."
-    start, differ = time.perf_counter(), []
+    start, differ, first = time.perf_counter(), [], CHAPTERS[broken.module]
     with TemporaryDirectory() as name:
         make_copy(folder := Path(name).resolve(), broken)
-        first = CHAPTERS[broken.module] if broken else ""
-        later = [c for c in QUICK if c > first]
-        for chapter in ([first] if broken else []) + ([] if own else later):
+        for chapter in [first] + [c for c in QUICK if c > first and not own]:
             failed, what = run_chapter(folder, chapter)
             if failed: return f"{chapter} {what}", time.perf_counter() - start
             if what: differ.append(f"{chapter} {what}")
     return "UNNOTICED" + f" (stored output differs: {'; '.join(differ)})"*bool(differ), time.perf_counter() - start
+
+
+def whole(chapter: str) -> str:
+    "What fails in a chapter where nothing is broken: nothing, or no break can be tried."
+    with TemporaryDirectory() as name:
+        make_copy(folder := Path(name).resolve(), None)
+        failed, what = run_chapter(folder, chapter)
+    return f"{chapter} {what}"*failed
 
 
 def main(only: list[str], own: bool) -> int:
@@ -132,6 +138,7 @@ def main(only: list[str], own: bool) -> int:
     tried = [b for b in breaks() if not only or any(text in str(b) for text in only)]
     for b in tried: once((ROOT/"mae_nb"/f"{b.module}.py").read_text(encoding="utf-8"), b.old, b.new)
     with ProcessPoolExecutor(2, get_context("fork")) as turns:
+        if failed := [*filter(None, turns.map(whole, sorted({CHAPTERS[b.module] for b in tried})))]: sys.exit("Fails without a break: " + "; ".join(failed))
         for b, (who, seconds) in zip(tried, turns.map(partial(notice, own=own), tried)):
             unnoticed += who.startswith("UNNOTICED")
             print(f"{b}\n    {who}; {seconds:.0f} s", flush=True)
