@@ -1,5 +1,5 @@
 # From a bare clone with Python 3.10 or newer, each target first sets up .venv by itself.
-.PHONY: help figures test bench docs export readme run clean
+.PHONY: help figures test bench breaks docs export readme run clean
 .DEFAULT_GOAL := help
 
 # Nets this small train several times faster on one thread than on many.
@@ -17,6 +17,9 @@ test: .venv/stamp ## run every check: notebooks, library, wheel, docs
 bench: .venv-bench/stamp ## compare training speed with pythae and JAX, and runs with and without checkpoints, in an environment of its own: make bench [TURNS=5]
 	env -u OMP_NUM_THREADS .venv-bench/bin/python bench/run.py --turns $(or $(TURNS),5) --out bench/results.txt
 	.venv-bench/bin/python bench/checkpoint.py | tee bench/checkpoint.txt
+
+breaks: .venv/stamp ## try one-line breaks of formulas, and tell which chapter notices; about an hour
+	.venv/bin/python tools/breaks.py
 
 docs: .venv/stamp ## render the notebooks in _docs/ (no Quarto needed)
 	.venv/bin/python tools/docs.py

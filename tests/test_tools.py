@@ -5,6 +5,7 @@ from base64 import b64encode
 from io import BytesIO
 from pathlib import Path
 
+import breaks
 import check
 import docs
 import matplotlib.image
@@ -249,3 +250,10 @@ def test_check_in_a_process_of_its_own():
 
 def test_ci_counts_a_skip_as_failed():
     assert "NO_SKIPS=1" in (check.ROOT/".ci"/"run").read_text("utf-8")
+
+
+def test_every_break_of_the_list_can_be_made():
+    "Each changes one place of the library as it is now."
+    found = breaks.breaks()
+    assert len(found) >= 100
+    for b in found: assert breaks.once((check.ROOT/"mae_nb"/f"{b.module}.py").read_text("utf-8"), b.old, b.new)
