@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 from torch.func import functional_call
-from .core import check_number, distribution_of, draws, has_icdf, is_enumerable, log_mean_exp, measuring, prior_grid, refuse, support_of
+from .core import check_number, distribution_of, draws, has_icdf, is_enumerable, log_mean_exp, log_prob_of, measuring, prior_grid, refuse, support_of
 from .elbo import log_weights
 from .infomax import Interval, mixture, mutual_information
 
@@ -37,14 +37,15 @@ def log_size(
     shape:torch.Size, # of a datum
 ) -> float:
     "Logarithm of how many data there are; infinite unless they are finitely many."
-    if isinstance(values, constraints.independent): return log_size(values.base_constraint, shape)
+    if isinstance(values, (constraints.independent, constraints.MixtureSameFamilyConstraint)): return log_size(values.base_constraint, shape)
     if isinstance(values, constraints.stack): return sum(log_size(each, shape[:-1]) for each in values.cseq)
     if hasattr(values, 'log_size'): return values.log_size(shape)
-    if values is constraints.one_hot: return shape[:-1].numel()*math.log(shape[-1])
-    if values is constraints.boolean: return shape.numel()*math.log(2)
+    if isinstance(values, type(constraints.one_hot)): return shape[:-1].numel()*math.log(shape[-1])
+    if isinstance(values, type(constraints.boolean)): return shape.numel()*math.log(2)
     if not isinstance(values, constraints.integer_interval): return math.inf
-    many = torch.as_tensor(values.upper_bound - values.lower_bound + 1).double().log()
-    return shape.numel()*many.max().item()
+    each = torch.as_tensor(values.upper_bound - values.lower_bound + 1).double().log()
+    if each.dim() > len(shape): each = each.flatten(0, each.dim() - len(shape) - 1).amax(0)  # the most, of several codes
+    return each.expand(shape).sum().item()
 
 # %% ../nbs/04_control.ipynb #a0c9129b
 def check_target(
@@ -87,7 +88,7 @@ class Constant(Distribution):
     @torch.no_grad()
     def log_prob(self, value:Tensor) -> Tensor:
         "That of `d`."
-        return self.d.log_prob(value)
+        return log_prob_of(self.d, value)
 
 # %% ../nbs/04_control.ipynb #d491ce19
 def model_terms(
@@ -308,7 +309,7 @@ def certify(
 ) -> Certificate:
     "Measure until M is proved held or not held, by the 95 % interval, and say why not; undecided where the budget ends first."
     proposal = mixture(infomax, prior, weights=(.9, .1))                             # defensive, in case the net misses a part of the posterior
-    with measuring(decoder, infomax, seed=seed), warnings.catch_warnings():
+    with measuring(decoder, infomax, prior, seed=seed), warnings.catch_warnings():
         warnings.simplefilter('ignore')                                              # what limits the interval is said in the verdict
         while True:
             found = mutual_information(decoder, prior, proposal, k, n, rows=rows)
@@ -349,6 +350,7 @@ def diagnosis(
     return 'decoder class', f"Even {alone} and stays there: as it is built, it says no {'more' if found.middle < target else 'less'}"
 
 # %% ../nbs/04_control.ipynb #17f1bfc3
+@torch.inference_mode(False)
 @torch.enable_grad()
 def probe(
     decoder:nn.Module, # z -> p(x|z), left as it is

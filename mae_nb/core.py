@@ -4,19 +4,21 @@
 
 # %% auto #0
 __all__ = ['TURN', 'GOLDEN', 'DENSER', 'refuse', 'check_count', 'check_number', 'require', 'distribution_of', 'seeded',
-           'modules_in', 'captured', 'evaluating', 'validating', 'measuring', 'support_of', 'log_prob_of',
-           'log_prob_by_parts', 'Estimate', 'estimate', 'log_mean_exp', 'in_chunks', 'at_least_single', 'expect',
-           'draws', 'average', 'is_enumerable', 'stratified_rsample', 'has_icdf', 'prior_grid']
+           'modules_in', 'held_by', 'captured', 'names_in', 'evaluating', 'validating', 'measuring', 'support_of',
+           'log_prob_of', 'log_prob_through', 'log_prob_back', 'is_reached', 'inside_only', 'is_no_number',
+           'is_everywhere', 'Estimate', 'estimate', 'log_mean_exp', 'in_chunks', 'at_least_single', 'expect', 'draws',
+           'average', 'is_enumerable', 'stratified_rsample', 'has_icdf', 'prior_grid']
 
 # %% ../nbs/00_core.ipynb #4ea5133e
 import importlib
 import math
 import numbers
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from types import FunctionType, MethodType
+from types import CodeType, FunctionType, MethodType
 from typing import Any, NamedTuple, NoReturn
 
 import torch
@@ -85,6 +87,7 @@ def distribution_of(
 
 # %% ../nbs/00_core.ipynb #96b53c0a
 TURN = threading.RLock() # held by whoever uses the random numbers and settings that a process has once
+if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=getattr(TURN, '_at_fork_reinit'))  # noqa: B009
 
 # %% ../nbs/00_core.ipynb #f8159c9e
 @contextmanager
@@ -100,30 +103,48 @@ def seeded(
 
 # %% ../nbs/00_core.ipynb #70b9454d
 def modules_in(
-    part:Any, # a module, a function, a distribution, or a collection of these
-    seen:set[int]|None=None, # parts that were met already
+    *parts:Any, # modules, functions, distributions, or collections of these
 ) -> Iterator[nn.Module]:
-    "The modules that `part` is, or that it calls."
-    seen = set() if seen is None else seen
-    if id(part) in seen: return
-    seen.add(id(part))
-    if isinstance(part, nn.Module): yield part; return
-    inner: Any = ()
-    if isinstance(part, partial): inner = (part.func, *part.args, *part.keywords.values())
-    elif isinstance(part, MethodType): inner = (part.__self__,)
-    elif isinstance(part, FunctionType): inner = captured(part)
-    elif isinstance(part, (list, tuple)): inner = part
-    elif isinstance(part, dict): inner = part.values()
-    elif not isinstance(part, (type, Tensor)) and (callable(part) or isinstance(part, Distribution)): inner = getattr(part, '__dict__', {}).values()
-    for each in inner: yield from modules_in(each, seen)
+    "The modules that `parts` are, hold or call."
+    left, seen = [*parts], set[int]()
+    while left:
+        if id(part := left.pop()) in seen: continue
+        seen.add(id(part))
+        if isinstance(part, nn.Module): yield part
+        left += held_by(part)
 
 # %% ../nbs/00_core.ipynb #81f3df8a
+def held_by(
+    part:Any, # a module, a function, a distribution, or a collection of these
+    most:int=1000, # members of a collection that is looked through
+) -> list[Any]:
+    "What else `part` may call."
+    if isinstance(part, (Tensor, type, str)): return []
+    if isinstance(part, partial): return [part.func, *part.args, *part.keywords.values()]
+    if isinstance(part, MethodType): return [part.__func__, part.__self__, *vars(part.__self__).values()] if hasattr(part.__self__, '__dict__') else [part.__func__]
+    if isinstance(part, FunctionType): return captured(part)
+    if isinstance(part, (list, tuple)): return [*part] if len(part) <= most else []
+    if isinstance(part, dict): return [*part.values()] if len(part) <= most else []
+    if not (callable(part) or isinstance(part, Distribution)): return []
+    slots = [getattr(part, name, None) for kind in type(part).__mro__ for name in getattr(kind, '__slots__', ())]
+    return [*getattr(part, '__dict__', {}).values(), *slots]
+
+# %% ../nbs/00_core.ipynb #75731384
 def captured(
     function:FunctionType, # any
 ) -> list[Any]:
-    "What a function refers to outside itself: variables of the functions around it, global ones, and its defaults."
+    "What a function refers to outside itself: variables of the functions around it, of its module, and its defaults."
     cells = [cell.cell_contents for cell in function.__closure__ or () if cell != type(cell)()]
-    return [*cells, *(function.__globals__[name] for name in function.__code__.co_names if name in function.__globals__), *(function.__defaults__ or ())]
+    named = [function.__globals__[name] for name in names_in(function.__code__) if name in function.__globals__]
+    ours = [g for g in named if not isinstance(g, FunctionType) or g.__globals__ is function.__globals__]  # no other module's functions
+    return [*cells, *ours, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+
+# %% ../nbs/00_core.ipynb #8b75ea9a
+def names_in(
+    code:CodeType, # of a function
+) -> set[str]:
+    "The names that a function uses, those of the functions inside it included."
+    return set(code.co_names).union(*(names_in(inner) for inner in code.co_consts if isinstance(inner, CodeType)))
 
 # %% ../nbs/00_core.ipynb #553b7f44
 @contextmanager
@@ -132,7 +153,7 @@ def evaluating(
 ):
     "A block in which the modules are in evaluation mode; each part's own mode is restored."
     with TURN:
-        modes = [(m, m.training) for net in modules_in(nets) for m in net.modules()]
+        modes = [(m, m.training) for net in modules_in(*nets) for m in net.modules()]
         for m, _ in modes: m.training = False
         try: yield
         finally:
@@ -157,7 +178,7 @@ def measuring(
     seed:int|None=None, # None continues the present random numbers
 ):
     "A block that measures: evaluation mode, no gradients, validation on; all as before afterwards."
-    with seeded(seed), evaluating(*nets), validating(True), torch.no_grad(): yield
+    with seeded(seed), evaluating(*nets), validating(True), torch.no_grad(), torch.autocast('cpu', enabled=False): yield
 
 # %% ../nbs/00_core.ipynb #8d2b6f10
 def support_of(
@@ -169,29 +190,42 @@ def support_of(
 
 # %% ../nbs/00_core.ipynb #6434f825
 def log_prob_of(
-    d:Distribution, # batch shape (*batch)
+    d:Any, # a distribution, batch shape (*batch)
     value:Tensor, # (..., *batch, *event)
 ) -> Tensor: # (..., *batch)
     "Log-probability of `value`; minus infinity where it lies outside the support."
-    try: return d.log_prob(value)
-    except ValueError:
-        if isinstance(d, Independent): return _sum_rightmost(log_prob_of(d.base_dist, value), d.reinterpreted_batch_ndims)
-        support = support_of(d)
-        if support is None or value.isnan().any(): raise
-        inside = support.check(value)
-        value = torch.where(inside.view(*inside.shape, *[1]*len(d.event_shape)), value, d.sample())
-        return log_prob_by_parts(d, value).masked_fill(~inside, -math.inf)
-
-# %% ../nbs/00_core.ipynb #5c038080
-def log_prob_by_parts(
-    d:Distribution, # a mixture or a transformed distribution may have parts that do not reach every value
-    value:Tensor, # inside the support of `d`
-) -> Tensor:
-    "Log-probability, by `log_prob_of` the parts."
-    if isinstance(d, MixtureSameFamily):
+    kind = next((kind for kind in (Independent, MixtureSameFamily, TransformedDistribution) if type(d).log_prob is kind.log_prob), None)
+    if kind is Independent: return _sum_rightmost(log_prob_of(d.base_dist, value), d.reinterpreted_batch_ndims)
+    if kind is MixtureSameFamily:
         each = log_prob_of(d.component_distribution, value.unsqueeze(-1 - len(d.event_shape)))
         return (each + d.mixture_distribution.logits).logsumexp(-1)
-    if not isinstance(d, TransformedDistribution): return d.log_prob(value)
+    if kind is TransformedDistribution: return log_prob_through(d, value)
+    if hasattr(d, 'columns'): return torch.stack([log_prob_of(*pair) for pair in zip(d.columns, value.unbind(-1))]).sum(0)
+    support = support_of(d)
+    if support is None or is_everywhere(support): return d.log_prob(value)
+    if support.is_discrete:
+        try: return d.log_prob(value)                                                  # of its own values: no need to look at each
+        except ValueError: pass
+    inside = support.check(value) | is_no_number(d, value)
+    return d.log_prob(inside_only(d, value, inside)).masked_fill(~inside, -math.inf)
+
+# %% ../nbs/00_core.ipynb #5c038080
+def log_prob_through(
+    d:TransformedDistribution, # any
+    value:Tensor, # (..., *batch, *event)
+) -> Tensor: # (..., *batch)
+    "`log_prob_of` a transformed distribution: minus infinity where a step back leaves what the transform can give."
+    if not all(is_everywhere(step.codomain) for step in d.transforms):
+        inside = is_reached(d, value) | is_no_number(d, value)
+        return log_prob_back(d, inside_only(d, value, inside)).masked_fill(~inside, -math.inf)
+    return log_prob_back(d, value)
+
+# %% ../nbs/00_core.ipynb #057eac09
+def log_prob_back(
+    d:TransformedDistribution, # any
+    value:Tensor, # that its transforms can give
+) -> Tensor:
+    "Log-probability of what `value` was made from, and of the volume that changed."
     total, dims = torch.zeros(()), len(d.event_shape)
     for step in reversed(d.transforms):
         before = step.inv(value)
@@ -199,6 +233,44 @@ def log_prob_by_parts(
         total = total - _sum_rightmost(step.log_abs_det_jacobian(before, value), dims - step.domain.event_dim)
         value = before
     return total + _sum_rightmost(log_prob_of(d.base_dist, value), dims - len(d.base_dist.event_shape))
+
+# %% ../nbs/00_core.ipynb #d94416a8
+def is_reached(
+    d:TransformedDistribution, # any
+    value:Tensor, # (..., *batch, *event)
+) -> Tensor: # truth values, (..., *batch)
+    "Can the transforms of `d` give the value?"
+    reached, dims = torch.ones((), dtype=torch.bool, device=value.device), len(d.event_shape)
+    for step in reversed(d.transforms):
+        inside = step.codomain.check(value)
+        reached = reached & (_sum_rightmost((~inside).long(), dims - step.codomain.event_dim) == 0)
+        dims, value = dims + step.domain.event_dim - step.codomain.event_dim, step.inv(value)
+    return reached
+
+# %% ../nbs/00_core.ipynb #60d993b4
+def inside_only(
+    d:Distribution, # any
+    value:Tensor, # (..., *batch, *event)
+    inside:Tensor, # which values to keep, (..., *batch)
+) -> Tensor: # like `value`
+    "`value`, with a draw of `d` in the place of those outside."
+    return torch.where(inside.view(*inside.shape, *[1]*len(d.event_shape)), value, d.sample())
+
+# %% ../nbs/00_core.ipynb #feb333cb
+def is_no_number(
+    d:Distribution, # any
+    value:Tensor, # (..., *batch, *event)
+) -> Tensor: # truth values, (..., *batch)
+    "Is any part of the value NaN?"
+    return _sum_rightmost(value.isnan().long(), len(d.event_shape)) > 0
+
+# %% ../nbs/00_core.ipynb #a1f8b4ef
+def is_everywhere(
+    support:constraints.Constraint, # of a distribution
+) -> bool:
+    "Does a support hold all real numbers?"
+    while isinstance(support, constraints.independent): support = support.base_constraint
+    return isinstance(support, type(constraints.real))
 
 # %% ../nbs/00_core.ipynb #d34c2564
 class Estimate(NamedTuple):

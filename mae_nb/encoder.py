@@ -44,7 +44,7 @@ def encoder_side(
     check_count('batch', batch, least=2); check_number('threshold', threshold, "a number that is zero or more", low=0.)
     if len(x) < 2: refuse('x', f"{len(x)} data", "at least two")
     size, parts = min(batch, len(x)), []
-    with measuring(encoder, seed=seed):
+    with measuring(encoder, prior, seed=seed):
         order = torch.randperm(len(x), device=x.device)
         for rows in order[:len(x)//size*size].split(size):
             q = distribution_of('encoder', encoder, x[rows])

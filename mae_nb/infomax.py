@@ -47,7 +47,7 @@ def sandwich(
     rows:int=16384, # codes decoded at a time, which bounds the memory
 ) -> Sandwich:
     "Integrands of the lower and the upper bound on I_p(z, x). Eq. (4) and (6); Sobolev 2019, Poole et al. 2019"
-    log_px_z = distribution_of('decoder', decoder, z).log_prob(x)
+    log_px_z = log_prob_of(distribution_of('decoder', decoder, z), x)
     log_w0 = log_px_z + prior.log_prob(z) - log_prob_of(distribution_of('proposal', proposal, x), z)
     if log_w0.shape != z.shape[:1]: refuse('decoder', f"a log_prob of shape {tuple(log_px_z.shape)} for {len(z)} data", f"one number for each, shape ({len(z)},)")
     zero = torch.zeros_like(log_w0)
@@ -109,7 +109,7 @@ def mutual_information(
     check_count('n', n, least=2); check_count('k', k, least=0); check_count('rows', rows); check_count('budget', budget)
     if tol is not None: check_number('tol', tol, "a positive number of nats, or None", low=1e-12)
     s = from_any(proposal)
-    with measuring(decoder, s, seed=seed):
+    with measuring(decoder, prior, s, seed=seed):
         while True:
             found, own = measured(decoder, prior, s, k, n, rows)
             if tol is None or found.width <= tol or max(4*k, 1)*n > budget: break

@@ -77,7 +77,7 @@ def of_tensor(
     name:str, # the argument
 ) -> Tensor:
     "A plain tensor, of a type that PyTorch can compute with."
-    if x.layout != torch.strided or x.is_quantized: refuse(name, f"a tensor of layout {x.layout}", "a dense one, such as x.to_dense()", TypeError)
+    if x.layout != torch.strided or x.is_quantized or x.is_nested: refuse(name, f"a tensor of layout {x.layout}", "a dense one, such as x.to_dense()", TypeError)
     if x.dtype in (torch.uint16, torch.uint32, torch.uint64): return of_array(x.cpu().numpy(), name)
     return x.detach().float() if x.is_floating_point() and x.element_size() == 1 else x.detach()
 
@@ -146,7 +146,8 @@ def of_column(
             missing = value is None or type(value).__name__ in ('NAType', 'NaTType')
             refuse(name, f"{'a missing value' if missing else f'{value!r:.60}'} in row {row}, column {column!r}",
                    "numbers only" + ": leave the row out, or fill it"*missing, TypeError)
-    return values.astype(float)
+    try: return values.astype(float)
+    except (OverflowError, ValueError) as e: refuse(name, f"a number in column {column!r} that is too large, or none ({e})", "numbers only")
 
 # %% ../nbs/05c_inputs.ipynb #99dbc395
 def in_order(
@@ -217,7 +218,7 @@ def on_edge(
 ) -> Tensor: # truth values, like `x`
     "Which values lie on the edge of a support of real numbers."
     if isinstance(support, constraints.stack): return torch.stack([on_edge(*each) for each in zip(x.unbind(-1), support.cseq)], -1)
-    if support is constraints.simplex: return x == 0
+    if isinstance(support, type(constraints.simplex)): return x == 0
     edge = torch.zeros_like(x, dtype=torch.bool)
     if support is None or support.is_discrete: return edge
     for bound in ('lower_bound', 'upper_bound'): edge |= x == torch.as_tensor(getattr(support, bound, math.nan), device=x.device)

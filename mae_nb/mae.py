@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CONTROLS', 'FORMAT', 'SETTINGS', 'ANSWERS', 'MAKERS', 'Terms', 'MutualAutoencoder', 'check_model', 'run_net',
-           'recipe', 'as_json', 'kept_tensors', 'answers', 'check_answers', 'load', 'by_recipe', 'read_format_1',
-           'give_weights']
+           'materialise', 'settings', 'recipe', 'as_json', 'kept_tensors', 'answers', 'check_answers', 'load',
+           'changed', 'by_recipe', 'read_format_1', 'give_weights']
 
 # %% ../nbs/06_mae.ipynb #ce16b381
 import copy
@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from . import __version__
 from .control import Certificate, PIMultiplier, Penalty, can_grid, can_integrate, ceiling, certify, check_target, model_terms
-from .core import check_count, check_number, distribution_of, in_chunks, log_prob_of, measuring, refuse, seeded
+from .core import check_count, check_number, distribution_of, evaluating, in_chunks, log_prob_of, measuring, refuse, seeded
 from .elbo import ELBO, elbo, importance_weighted, rate
-from .files import digest, read_model, write_model
+from .files import digest, read_model, seal, write_model
 from .infomax import Interval, mutual_information
 from .inputs import Takes, check_data, check_edges, column_names, in_order, on_edge, takes_of
-from .prior import Prior, prior_values
+from .prior import Prior, check_learnt, prior_values
 
 # %% ../nbs/06_mae.ipynb #b76e972f
 class Terms(NamedTuple):
@@ -64,14 +64,15 @@ class MutualAutoencoder(nn.Module):
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             refuse('dtype', repr(dtype), "a floating-point type, such as torch.float32")
         if control not in CONTROLS: refuse('control', repr(control), ' or '.join(map(repr, CONTROLS)))
-        if k is not None: check_count('k', k, least=0)
+        k = None if k is None else check_count('k', k, least=0)
         if joint and k != 0: refuse('joint', f"True with k={k}", "True with k=0 only: no other estimate trains the infomax net")
         self.encoder, self.decoder, self.infomax, self.prior_net = encoder, decoder, infomax, Prior(prior)
-        self.control, self.k, self.joint = control, k, joint
-        self.columns:tuple[str, ...] = () # of the data frame that it was trained on
+        self.control, self.k, self.joint = control, k, bool(joint)
+        self.columns = column_names(data) # of the data frame that it was trained on
         self._target:float|None = None
         self.data = None
         if device is not None or dtype is not None: self.to(device=device, dtype=dtype)
+        materialise(self)
         self.ceiling, quadrature, takes = check_model(self)
         self._takes = self.whereabouts, takes
         self.target = target
@@ -150,8 +151,9 @@ class MutualAutoencoder(nn.Module):
     ) -> Tensor: # (batch,), nats
         "Importance-weighted lower bound on log p(x), with proposals from the encoder."
         check_count('k', k); check_count('rows', rows)
-        prior = self.prior
-        return in_chunks(lambda some: importance_weighted(some, self.decoder, prior, self.encoder, k), self.check_data(x), rows//k)
+        with measuring(self):
+            prior = self.prior
+            return in_chunks(lambda some: importance_weighted(some, self.decoder, prior, self.encoder, k), self.check_data(x), rows//k)
 
     @property
     def proposal(self) -> nn.Module:
@@ -166,7 +168,7 @@ class MutualAutoencoder(nn.Module):
         tol:float|None=None, # raise k until the interval is this narrow, nats
     ) -> Interval: # nats
         "I_p(z, x) as an interval, with codes from `proposal`."
-        return mutual_information(self.decoder, self.prior, self.proposal, k, n, seed, rows, tol)
+        with measuring(self): return mutual_information(self.decoder, self.prior, self.proposal, k, n, seed, rows, tol)
 
     def certificate(self,
         tol:float=.02, # how far from the target still counts as held, nats
@@ -177,14 +179,15 @@ class MutualAutoencoder(nn.Module):
     ) -> Certificate:
         "Target, interval, held or not, and why; `repr` shows it until target or parameters change."
         check_number('tol', tol, "a positive number of nats", low=1e-12); check_count('budget', budget); check_count('rows', rows)
-        found = certify(self.decoder, self.proposal, self.prior, self.target, tol, budget=budget, rows=rows, explain=explain, seed=seed)
+        with measuring(self): found = certify(self.decoder, self.proposal, self.prior, self.target, tol, budget=budget, rows=rows, explain=explain, seed=seed)
         self.certified = found, self.fingerprint()
         return found
 
     @torch.no_grad()
     def fingerprint(self) -> tuple:
-        "What changes with the target, the prior, a bit of a parameter or of a buffer."
-        return self.target, digest([*self.parameters(), *self.buffers(), torch.tensor(prior_values(self.prior_net))])
+        "What changes with the target, the prior, the nets' types and settings, a bit of a parameter or of a buffer."
+        tensors = [*self.parameters(), *self.buffers(), torch.tensor(prior_values(self.prior_net))]
+        return self.target, digest(tensors) + seal(repr(sorted(map(str, settings(self)))).encode())[:16]
 
     def _apply(self, fn, recurse=True):
         "What `to`, `double` and `cuda` do, for the data, too."
@@ -199,7 +202,8 @@ class MutualAutoencoder(nn.Module):
         tensors = {name: t.clone() for name, t in kept_tensors(self).items()} | {f'{ANSWERS}{name}': t for name, t in answers(self).items()}
         write_model(path, tensors, {'format': FORMAT, 'mae_nb': __version__, 'recipe': recipe, 'arguments': arguments, 'target': self.target,
             **{k: getattr(self, k) for k in SETTINGS}, 'event_shape': [*self.event_shape], 'columns': [*self.columns], 'prior': prior_values(self.prior_net),
-            'certificate': held and held._asdict() | {'interval': held.interval._asdict()}, 'information': str(held) if held else 'not certified'})
+            'settings': sorted(map(list, settings(self)), key=str), 'certificate': held and held._asdict() | {'interval': held.interval._asdict()},
+            'information': str(held) if held else 'not certified', 'interval95': held and [held.interval.lower95, held.interval.upper95]})
 
     def check_data(self,
         x, # tensor, NumPy array or data frame, (batch, *event)
@@ -231,7 +235,8 @@ def check_model(
 ) -> tuple[float, bool, Takes]: # the most that x can carry, nats; is its information controlled by quadrature? what are its data?
     "Run the nets once and refuse those that do not fit together."
     takes = "a distribution with event shape (d_z,) and no batch shape, such as Independent(Normal(torch.zeros(2), 1.), 1)"
-    try: prior = mae.prior
+    try:
+        with measuring(mae, seed=0): prior = mae.prior
     except (TypeError, RuntimeError, NotImplementedError) as e: refuse('prior', f"a module whose forward() fails ({e})", takes)
     if not isinstance(prior, Distribution) or len(prior.event_shape) != 1 or prior.batch_shape:
         got = f"event shape {tuple(prior.event_shape)} and batch shape {tuple(prior.batch_shape)}" if isinstance(prior, Distribution) else repr(prior)
@@ -240,7 +245,7 @@ def check_model(
         z = prior.sample((2,))
         px = run_net('decoder', mae.decoder, z)
         x = px.sample()
-        if (shape := px.log_prob(x).shape) != (2,): refuse('decoder', f"a log_prob of shape {tuple(shape)} for 2 data", "one number for each, shape (2,)")
+        if (shape := log_prob_of(px, x).shape) != (2,): refuse('decoder', f"a log_prob of shape {tuple(shape)} for 2 data", "one number for each, shape (2,)")
         for name, net in (('encoder', mae.encoder), ('infomax', mae.infomax)):
             if net is not None and (q := run_net(name, net, x)).event_shape != prior.event_shape:
                 refuse(name, f"event shape {tuple(q.event_shape)} for data of shape {tuple(x.shape[1:])}",
@@ -250,7 +255,9 @@ def check_model(
         try: finite = bool(rate(q, prior, q.rsample()).isfinite().all())
         except ValueError: finite = False
         if not finite: refuse('encoder', "codes outside the prior's support", f"a distribution inside the support of {prior}")
-    return ceiling(px), mae.k is None and can_grid(prior) and can_integrate(px), takes_of(px)
+        run_net('decoder', mae.decoder, q.rsample())
+        check_learnt(mae.prior_net)
+        return ceiling(px), mae.k is None and can_grid(prior) and can_integrate(px), takes_of(px)
 
 # %% ../nbs/06_mae.ipynb #e251fd5e
 def run_net(
@@ -262,6 +269,27 @@ def run_net(
     try: return distribution_of(name, net, given)
     except (RuntimeError, IndexError) as e:
         refuse(name, f"a module that fails on input of shape {tuple(given.shape)} and {given.dtype}: {e}", "one that works on it")
+
+# %% ../nbs/06_mae.ipynb #e251fd60
+def materialise(
+    mae:MutualAutoencoder, # under construction
+):
+    "Run layers that see their size at their first input, while random numbers are still the caller's: a seed of ours would give all models the same weights."
+    if not any(nn.parameter.is_lazy(p) for p in mae.parameters()): return
+    with seeded(None), evaluating(mae), torch.no_grad():
+        x = run_net('decoder', mae.decoder, mae.prior.sample((2,))).sample()
+        for name, net in (('encoder', mae.encoder), ('infomax', mae.infomax)):
+            if net is not None: run_net(name, net, x)
+
+# %% ../nbs/06_mae.ipynb #e251fd61
+def settings(
+    mae:nn.Module, # a model
+) -> set[tuple[str, Any]]:
+    "The types and plain attributes of a model and its parts, but for target and mode: what members of a sweep must share."
+    parts = list(mae.named_modules())
+    return {(name or 'the model', type(m).__name__) for name, m in parts} | {
+        (f'{name}.{k}'.lstrip('.'), v) for name, m in parts for k, v in vars(m).items()
+        if k not in ('_target', 'training', '_torchdynamo_wrapper_id') and isinstance(v, (int, float, str, type(None)))}
 
 # %% ../nbs/06_mae.ipynb #ca24dae1
 FORMAT = 3 # of saved models; format 1 was the state dictionary alone, by torch.save; format 2 had no answers
@@ -292,7 +320,7 @@ def as_json(
     value:Any, # an argument
 ) -> Any: # numbers and lists
     "What JSON can say of an array or a tensor."
-    if not isinstance(value, (np.ndarray, np.generic, Tensor)): raise TypeError(f"{type(value).__name__} is not JSON")
+    if not hasattr(value, 'tolist'): raise TypeError(f"{type(value).__name__} is not JSON")
     return value.tolist()
 
 # %% ../nbs/06_mae.ipynb #544eb85e
@@ -356,10 +384,22 @@ def load(
     if saved: check_answers(mae, saved)
     elif about.get('certificate'):
         warnings.warn(f"{path} is of an older version, which did not keep what the model computes; its certificate is left out: call .certificate()", stacklevel=2)
-    if saved and (held := about.get('certificate')):
+    if other := changed(mae, about): warnings.warn(f"{path} was saved with another {other}; its certificate is left out: call .certificate()", stacklevel=2)
+    if saved and not other and (held := about.get('certificate')):
         try: mae.certified = Certificate(**held | {'interval': Interval(**held['interval'])}), mae.fingerprint()
         except (TypeError, KeyError): refuse('path', "a model with a certificate that cannot be read", "the files as `mae.save` wrote them")
     return mae
+
+# %% ../nbs/06_mae.ipynb #e251fd62
+def changed(
+    mae:MutualAutoencoder, # made again
+    about:dict[str, Any], # from `read_model`
+) -> str: # nothing: all is as it was
+    "A part of a certified model whose type or settings are others than they were: four answers do not prove that it computes the same."
+    if not about.get('certificate') or about['format'] < 3: return ''
+    try: was, now = {name: value for name, value in about['settings']}, dict(settings(mae))
+    except (KeyError, TypeError, ValueError): return 'kind of settings'
+    return next((name for name in sorted(was.keys() & now.keys()) if was[name] != now[name]), '')
 
 # %% ../nbs/06_mae.ipynb #0135421f
 def by_recipe(

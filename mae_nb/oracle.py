@@ -103,7 +103,7 @@ def exact_information(
     tol:float=1e-6, # nats
 ) -> float: # nats
     "Mutual information I_p(z, x) of the model's joint, by quadrature in float64. Eq. (1)"
-    with measuring(mae.decoder): return converged(lambda n: Quadrature(mae.decoder, mae.prior, n).information(), grid_sizes(mae.prior), tol).item()
+    with measuring(mae, mae.decoder): return converged(lambda n: Quadrature(mae.decoder, mae.prior, n).information(), grid_sizes(mae.prior), tol).item()
 
 # %% ../nbs/03_oracle.ipynb #e9db2432
 def exact_log_evidence(
@@ -113,7 +113,7 @@ def exact_log_evidence(
 ) -> Tensor: # (batch,), nats
     "log p(x) of each datum, by quadrature in float64, for data within reach of codes inside 7 prior sds. Eq. (1)"
     x = in_double(x)
-    with measuring(mae.decoder): return converged(lambda n: Quadrature(mae.decoder, mae.prior, n).log_evidence(x), grid_sizes(mae.prior), tol)
+    with measuring(mae, mae.decoder): return converged(lambda n: Quadrature(mae.decoder, mae.prior, n).log_evidence(x), grid_sizes(mae.prior), tol)
 
 # %% ../nbs/03_oracle.ipynb #689a9340
 def exact_log_likelihood(
@@ -126,7 +126,7 @@ def exact_log_likelihood(
     x = in_double(x)
     weights = torch.full((len(x),), 1/len(x), dtype=torch.float64) if weights is None else torch.as_tensor(weights).double().cpu()
     if weights.shape != x.shape[:1]: refuse('weights', f"shape {tuple(weights.shape)} for {len(x)} data", "one weight a datum")
-    with measuring(mae.decoder):
+    with measuring(mae, mae.decoder):
         return converged(lambda n: weights @ Quadrature(mae.decoder, mae.prior, n).log_evidence(x).cpu(), grid_sizes(mae.prior), tol).item()
 
 # %% ../nbs/03_oracle.ipynb #212a1c1e

@@ -119,7 +119,7 @@ def fit_proposal(
     parameters = [p for p in proposal.parameters() if p.requires_grad]
     if not parameters: refuse('proposal', "a module without trainable parameters", "at least one with requires_grad")
     optimiser = torch.optim.Adam(parameters, lr)
-    with seeded(seed), evaluating(decoder), torch.enable_grad():
+    with seeded(seed), evaluating(decoder, prior), torch.inference_mode(False), torch.enable_grad():
         for step in range(steps):
             with torch.no_grad(): z = prior.sample((n,)); x = distribution_of('decoder', decoder, z).sample()
             bound = distribution_of('proposal', proposal, x).log_prob(z).mean()

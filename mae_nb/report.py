@@ -28,7 +28,8 @@ class Report(NamedTuple):
 
     def rows(self) -> list[tuple[str, str]]:
         "Names and values, as shown."
-        return [('data', f"{self.n:,}"), ('log-likelihood', f"{self.log_likelihood} nats, {self.k} proposals a datum"), ('ELBO', f"{self.elbo} nats"),
+        return [('data', f"{self.n:,}; after ±, one standard error"),
+                ('log-likelihood', f"{self.log_likelihood} nats, {self.k} proposals a datum"), ('ELBO', f"{self.elbo} nats"),
                 ('distortion', f"{self.distortion} nats"), ('rate', f"{self.rate} nats"), ('active units', f"{self.active} of {self.latents}"),
                 ('certificate', str(self.certificate))]
 
@@ -50,7 +51,7 @@ def report(
     check_count('k', k); check_count('rows', rows); check_number('tol', tol, "a positive number of nats", low=1e-12)
     x = mae.check_data(x)
     if len(x) < 2: refuse('x', "one datum", "two or more, for a standard error")
-    certificate = certify(mae.decoder, mae.proposal, mae.prior, mae.target, tol, rows=rows, explain=False)
+    with measuring(mae): certificate = certify(mae.decoder, mae.proposal, mae.prior, mae.target, tol, rows=rows, explain=False)
     def measured(some): return mae.log_likelihood(some, k, rows), *mae.elbo(some), mae.encode(some).mean
     with measuring(mae, seed=seed): likelihood, reconstruction, rate, mean = in_chunks(measured, x, rows//k)
     return Report(estimate(likelihood), estimate(reconstruction - rate), estimate(-reconstruction), estimate(rate),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NOISY', 'smooth', 'History', 'Feed', 'generators', 'own_generators', 'give_generators', 'batches_of', 'ends',
-           'held_out', 'Members', 'check_alike', 'settings', 'part_at_fault', 'Recorded', 'python_state', 'compiled',
+           'held_out', 'Members', 'check_alike', 'part_at_fault', 'Recorded', 'python_state', 'compiled',
            'training_settings', 'keep_memory', 'in_training', 'TrainingDiverged', 'learning_rate', 'objective',
            'ascent', 'tensors_of', 'How', 'Training', 'Look', 'look_up', 'TensorBoard', 'mean_elbo', 'state_of',
            'give_state', 'kept', 'interrupts', 'train', 'climb', 'Safe', 'keep', 'histories', 'ProgressBar', 'fit',
@@ -41,7 +41,7 @@ from .control import Penalty, PIMultiplier, ramp
 from .core import check_count, check_number, evaluating, measuring, refuse, require, seeded, validating
 from .files import Checkpoints, Pace, digest, seal
 from .inputs import as_tensor, column_names, in_order
-from .mae import CONTROLS, MutualAutoencoder, Terms
+from .mae import CONTROLS, MutualAutoencoder, Terms, settings
 from .prior import prior_values
 
 # %% ../nbs/07_train.ipynb #5ccbb0ee
@@ -116,7 +116,9 @@ class Feed:
             yield from (self.data[rows] for rows in order.split(size, 1) if rows.shape[1] == size)
         else:
             for batch in self.data:
-                x = self.mae.check_data(batch[0] if isinstance(batch, (list, tuple)) else batch)
+                x = batch[0] if isinstance(batch, (list, tuple)) else batch
+                self.mae.columns = self.mae.columns or column_names(x)
+                x = self.mae.check_data(x)
                 yield x.expand(self.members, *x.shape).contiguous()
 
     def go_back(self,
@@ -329,16 +331,6 @@ def check_alike(
         a, b = maes[0].data, mae.data
         if own_data and not (a is b or a is not None and b is not None and torch.equal(a, b)): differ(i, 'data, which all members of a sweep share')
 
-# %% ../nbs/07_train.ipynb #49a8ce2a
-def settings(
-    mae:MutualAutoencoder, # any
-) -> set[tuple[str, Any]]:
-    "The types and plain attributes of a model and its parts, but for target and mode: what members of a sweep must share."
-    parts = list(mae.named_modules())
-    return {(name or 'the model', type(m).__name__) for name, m in parts} | {
-        (f'{name}.{k}'.lstrip('.'), v) for name, m in parts for k, v in vars(m).items()
-        if k not in ('_target', 'training') and isinstance(v, (int, float, str, type(None)))}
-
 # %% ../nbs/07_train.ipynb #9036b3e6
 def part_at_fault(
     mae:MutualAutoencoder, # that raised
@@ -422,7 +414,7 @@ def training_settings(
     for module in NOISY: module._standard_normal = draw  # type: ignore[attr-defined]
     keep_memory(2**30)
     try:
-        with validating(False), torch.enable_grad(): yield
+        with validating(False), torch.inference_mode(False), torch.enable_grad(): yield
     finally:
         torch.set_num_threads(threads)
         for module in NOISY: module._standard_normal = noise  # type: ignore[attr-defined]
@@ -532,6 +524,7 @@ class How(NamedTuple):
     stop: float|None = None
     callbacks: Sequence[Callable] = ()
     hold_from: float = 0. # share of the steps
+    columns: tuple[str, ...] = () # of a data frame
     call: Any = None # what tells this call of `fit` from another, for checkpoints
 
 # %% ../nbs/07_train.ipynb #ff00e99c
@@ -643,7 +636,7 @@ def mean_elbo(
 def state_of(
     run:Training, # under way
 ) -> tuple[dict[str, Tensor], dict]: # tensors, and what JSON can say
-    "All that a run is."
+    "State of a run as tensors and JSON."
     lists = {'trained': run.members.trained, 'buffers': run.members.buffers, 'good': run.safe.good, 'mean': run.mean}
     tensors = {f'{name}.{i}': t for name, ts in lists.items() for i, t in enumerate(ts)}
     tensors |= {f'adam.{i}.{name}': t for i, state in run.optimiser.state_dict()['state'].items() for name, t in state.items()}
@@ -722,6 +715,7 @@ def train(
     try:
         with training_settings(sum(p.numel() for p in run.members.trained)*how.batch_size), in_training(maes), kept(run, checkpoint) as save, \
                 ProgressBar(how.steps, run.target if maes[0].target is not None else None, how.progress) as bar:
+            maes[0].columns = how.columns or maes[0].columns
             while run.step < how.steps and not run.stopped and run.safe.alive.any():
                 save()
                 if not run.advance(): break
@@ -730,6 +724,7 @@ def train(
             save(now=True)
             run.finish()
     finally: run.members.write_back(run.safe.good[:len(run.mean)])
+    for mae in maes: mae.columns = maes[0].columns
     failed = [None if f == how.steps else f for f in run.safe.failed.tolist()]
     return histories(run.rows, maes, failed, run.looks), failed
 
@@ -908,9 +903,8 @@ def checked(
     hold_from = check_number('hold_from', hold_from, "a share of the steps, from 0 to below 1", 0., 1 - 1e-9)
     rate = largest if callable(lr) else lambda t: largest(t)*learning_rate(t)
     how = How(steps, batch_size, rate, weight, clip, precision, progress, compile, validation, every, stop, callbacks, hold_from)
-    if named: how = how._replace(call=described(mae, data, how, seed))
-    for each in maes if framed else (): each.columns = names
-    return data, how
+    if framed: how = how._replace(columns=names)
+    return data, how._replace(call=described(mae, data, how, seed)) if named else how
 
 # %% ../nbs/07_train.ipynb #3c7a1103
 def check_resumable(

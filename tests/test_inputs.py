@@ -354,3 +354,21 @@ def test_what_is_taken_is_found_once():
     assert not calls and SimpleNamespace(**mae.takes._asdict()).shape == (2,)
     mae.double().encode(X)
     assert len(calls) == 1
+
+
+def test_columns_are_known_wherever_a_frame_comes_in():
+    other = FRAME[["b", "a"]]
+    with seeded(0):
+        carries = ready_mae(2, None, width=8, data=FRAME)
+    loaded = table()
+    short(loaded, SimpleLoader([FRAME[:8], other[8:20]]))
+    for mae in (carries, loaded):
+        assert mae.columns == ("a", "b") and torch.equal(mae.encode(other).mean, mae.encode(FRAME).mean)
+
+
+def test_a_run_that_is_refused_leaves_the_columns(tmp_path):
+    short(table(), FRAME, checkpoint=tmp_path)
+    mae = table()
+    with pytest.raises(ValueError, match="checkpoint got"):
+        short(mae, FRAME, checkpoint=tmp_path, seed=5)
+    assert mae.columns == ()

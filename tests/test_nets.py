@@ -7,6 +7,7 @@ import warnings
 import pytest
 import torch
 from mae_nb.all import MutualAutoencoder, NormalNet, categorical_mae, fit, load, ready_mae, report, seeded, standard_normal, sweep
+from mae_nb.core import validating
 from torch import nn
 from torch.distributions import (
     Categorical,
@@ -184,7 +185,9 @@ def parameter(*shape):
 
 
 def flow():
-    return importlib.import_module("zuko").flows.NSF(2, transforms=1, hidden_features=[8])
+    with validating(True):  # zuko's import turns it off, for everybody
+        zuko = importlib.import_module("zuko")
+    return zuko.flows.NSF(2, transforms=1, hidden_features=[8])
 
 
 PRIORS = {  # and whether they learn
@@ -340,3 +343,71 @@ def test_a_report_leaves_the_certificate():
     mine = mae.certificate(0.001, budget=2**10, explain=False)
     other = report(mae, X, k=2, tol=5.0)
     assert other.certificate.held and not mine.held and mae.still_certified == mine
+
+
+class Clamped(NormalNet):
+    "A net with a plain setting, that may be changed."
+
+    def __init__(self, i, o):
+        super().__init__(i, o, 8)
+        self.most = 9.0
+
+    def forward(self, a):
+        return super().forward(a.clamp(-self.most, self.most))
+
+
+def test_a_certificate_ends_with_a_setting_of_a_net(tmp_path):
+    def make(target=0.3, most=9.0):
+        with seeded(0):
+            mae = model(decoder=Clamped(2, 3), target=target)
+        mae.decoder.most = most
+        return mae
+
+    mae = make()
+    found = mae.certificate(0.5, budget=2**10, explain=False)
+    mae.save(tmp_path)
+    assert mae.still_certified == found and load(tmp_path, make).still_certified == found
+    mae.decoder.most = 8.0
+    assert mae.still_certified is None
+    with pytest.warns(UserWarning, match="saved with another decoder.most; its certificate is left out"):
+        assert load(tmp_path, lambda target: make(target, 8.0)).still_certified is None
+
+
+@pytest.mark.parametrize("what", ["information", "certificate", "log_likelihood", "sample", "report", "repr", "elbo"])
+def test_a_prior_is_measured_in_evaluation_mode(what):
+    class Noisy(nn.Module):
+        "A prior by a net with dropout and batch norm."
+
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2))
+
+        def forward(self):
+            return Independent(Normal(self.net(torch.ones(4, 2) + torch.arange(8.0).view(4, 2))[0], 1.0), 1)
+
+    with seeded(0):
+        mae = model(prior=Noisy())
+    calls = {
+        "information": lambda: mae.information(k=2, n=20, seed=0)[:3],
+        "certificate": lambda: mae.certificate(0.5, budget=2**10, explain=False).interval[:3],
+        "log_likelihood": lambda: mae.log_likelihood(X, k=2).tolist(),
+        "sample": lambda: mae.sample(3, seed=0).tolist(),
+        "report": lambda: report(mae, X, k=2)[:4],
+        "repr": lambda: repr(mae),
+        "elbo": lambda: mae.elbo(X).total.tolist(),
+    }
+    before = copy.deepcopy(mae.state_dict())
+    found = []
+    for _ in range(2):
+        with seeded(0):
+            found.append(calls[what]())
+    assert found[0] == found[1] and all(torch.equal(a, b) for a, b in zip(before.values(), mae.state_dict().values()))
+    assert all(m.training for m in mae.modules())
+
+
+def test_lazy_layers_take_the_seed():
+    def weights(seed):
+        with seeded(seed):
+            return model(Lazy(2), Lazy(3), Lazy(2)).encoder.first.weight
+
+    assert torch.equal(weights(1), weights(1)) and not torch.equal(weights(1), weights(2))
