@@ -18,7 +18,7 @@ block, = (code for code in re.findall(r"```python\n(.*?)```", readme, flags=re.S
 assert len(block.strip().splitlines()) <= 12
 given: dict = {}
 exec(block.replace("steps=2000,", "steps=2000, progress=False,"), given)  # but for the progress bar
-assert given["mae"].certified[0].held and Path("history.png").stat().st_size > 10_000
+assert given["report"](given["mae"], given["test"]).certificate.held and Path("history.png").stat().st_size > 10_000
 assert given["load"]("model").certified[0] == given["mae"].certified[0]
 
 train, info = (re.search(rf"`({name} .*?)`", readme)[1] for name in ("mae_train", "mae_info"))
