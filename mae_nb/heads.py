@@ -92,7 +92,7 @@ def spread_over(
     shape:Sequence[int], # of a datum
 ) -> Tensor: # (*shape), in double precision
     "A number for each value of a datum. One scale for all must be positive; of several, zero says that a value is constant."
-    try: t = torch.as_tensor(value if isinstance(value, Tensor) else np.asarray(value, dtype=float)).detach().double()
+    try: t = torch.as_tensor(value if isinstance(value, Tensor) else np.array(value, dtype=float)).detach().double()
     except (TypeError, ValueError): t = torch.tensor(math.nan)                     # no numbers: refused like NaN
     low = name == 'scale' and bool((t < 0).any() if t.dim() else t <= 0)
     if t.shape not in ((), tuple(shape)) or not t.float().isfinite().all() or low:
