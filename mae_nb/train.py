@@ -554,6 +554,8 @@ class Training:
         batch = next(self.feed), members.trained, members.fixed, self.state, self.target*ramp(t), weights[0], weights[1]
         try: grads, ok, row, self.state = self.up(*batch)
         except (RuntimeError, ValueError) as e:
+            if 'more than 1 value per channel' in str(e):
+                refuse('data', "a batch of one datum, for a net with batch normalisation", "batches of two or more: a larger batch_size, or a loader with drop_last=True")
             sound = members.sound(batch[0])                                    # some samplers refuse NaN: leave out the members it came from
             if sound.all() or not sound.any() and not re.search(r'\b(nan|inf|p_in)\b|invalid (value|Poisson)|std >= 0', str(e), re.I): raise
             safe.note(sound, step)

@@ -372,3 +372,13 @@ def test_a_run_that_is_refused_leaves_the_columns(tmp_path):
     with pytest.raises(ValueError, match="checkpoint got"):
         short(mae, FRAME, checkpoint=tmp_path, seed=5)
     assert mae.columns == ()
+
+
+@pytest.mark.parametrize("batches", [lambda: DataLoader(X, 1), lambda: DataLoader(X[:9], 8), lambda: X[:1]])
+def test_a_batch_of_one_for_batch_normalisation(batches):
+    with seeded(0):
+        encoder = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), NormalNet(8, 2, 8))
+        mae = MutualAutoencoder(encoder, NormalNet(2, 2, 8), standard_normal(2))
+    with pytest.raises(ValueError, match="data got a batch of one datum, for a net with batch normalisation, but takes"):
+        short(mae, batches())
+    assert mae.encode(X[:1]).mean.isfinite().all()
