@@ -1,7 +1,7 @@
 "Execute notebooks in place, so that every stored output is what that run produced."
 import argparse
+import ast
 import os
-import re
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -29,11 +29,19 @@ def skipped(cell, slow: bool) -> bool:
     return never or (not slow and bool(directives.keys() & get_config().tst_flags.split()))
 
 
+def tree(node) -> list | str:
+    "The syntax tree of code, the same in every version of Python; imports are left out, since a name means the same wherever it is imported from."
+    if not isinstance(node, ast.AST): return repr(node)
+    fields = {name: value for name, value in ast.iter_fields(node) if name not in ("ctx", "kind", "type_comment") and value not in (None, [])}
+    def part(value): return [tree(v) for v in value if not isinstance(v, (ast.Import, ast.ImportFrom))] if isinstance(value, list) else tree(value)
+    return [type(node).__name__, *([name, part(value)] for name, value in fields.items())]
+
+
 def digests(nb) -> dict[str, str]:
-    "The code that stored outputs should come from, in short: that of the slow cells, where there are any, and that of the others. Captions are no code."
+    "The code that stored outputs should come from, in short: that of the slow cells, where there are any, and that of the others. Layout is no code."
     code = [cell for cell in nb.cells if not skipped(cell, slow=True)]
     parts = {"live": [cell for cell in code if not skipped(cell, slow=False)], "slow": [cell for cell in code if skipped(cell, slow=False)]}
-    def short(cells): return sha256("\0".join(re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M) for cell in cells).encode()).hexdigest()[:16]
+    def short(cells): return sha256(repr(tree(ast.parse("\n".join(cell.source for cell in cells)))).encode()).hexdigest()[:16]
     return {name: short(cells) for name, cells in parts.items() if cells}
 
 
