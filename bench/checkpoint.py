@@ -8,8 +8,8 @@ import warnings
 from pathlib import Path
 
 import torch
-from mae_nb.core import seeded
-from mae_nb.examples import standard_normal
+from mae_nb.context import seeded
+from mae_nb.nets import standard_normal
 from mae_nb.files import Checkpoints
 from mae_nb.mae import MutualAutoencoder
 from mae_nb.nets import NormalNet

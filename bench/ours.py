@@ -4,7 +4,7 @@ import warnings
 from functools import partial
 
 import torch
-from mae_nb.examples import normal_mae
+from mae_nb.models import normal_mae
 from mae_nb.train import fit, sweep
 from worker import serve
 

@@ -56,7 +56,7 @@ def main():
 def memory(target: float | None, members: int) -> float:
     "Peak of a process that trains a sweep for a few steps, in MB."
     code = f"""import re, warnings; warnings.simplefilter('ignore')
-from mae_nb.examples import normal_mae; from mae_nb.train import sweep
+from mae_nb.models import normal_mae; from mae_nb.train import sweep
 sweep(normal_mae, [{target}], range({members}), steps=5, batch_size=128, progress=False)
 print(int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])/1024)"""
     return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mae_nb.all import (FlowNet, LinearGaussian, MixtureNet, MutualAutoencoder, NormalNet, categorical_mae, encoder_side, exact_information, fit, fit_proposal,
                         mixture, mutual_information, normal_mae, sequence_mae, standard_normal, sweep)
-from mae_nb.control import certify, codes_on_grid, spread
-from mae_nb.core import seeded
+from mae_nb.certificate import certify
+from mae_nb.estimate import codes_on_grid, spread
+from mae_nb.context import seeded
 from mae_nb.infomax import sandwich
-from mae_nb.proposals import NormalMixture
+from mae_nb.distributions import NormalMixture
 from torch import nn
 from torch.distributions import Categorical, Independent, Normal
 from torch.testing import assert_close

@@ -6,12 +6,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mae_nb.autoregressive import MADE, Autoregressive, PixelCNN, pixel_mae
-from mae_nb.control import rewarded
-from mae_nb.core import seeded
+from mae_nb.autoregressive import MADE, PixelCNN
+from mae_nb.distributions import Autoregressive
+from mae_nb.models import pixel_mae
+from mae_nb.estimate import rewarded
+from mae_nb.context import seeded
 from mae_nb.text import Vocabulary, corpus, read_sentences, words_of
-from mae_nb.train import check_precision
-from mae_nb.words import LSTMDecoder, SentenceReader, TransformerDecoder, text_mae
+from mae_nb.training.step import check_precision
+from mae_nb.models import text_mae
+from mae_nb.words import LSTMDecoder, SentenceReader, TransformerDecoder
 from torch.testing import assert_close
 
 NETS = [LSTMDecoder, TransformerDecoder]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mae_nb.estimator import MutualCodes
-from mae_nb.mae import load
+from mae_nb.loading import load
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

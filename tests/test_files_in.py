@@ -11,9 +11,13 @@ import pytest
 import torch
 from mae_nb.data import mnist
 from mae_nb.estimator import MutualCodes
-from mae_nb.heads import BernoulliHead, Columns, NormalHead, Scale, TableHead, conv_in, ready_mae, standard, units
-from mae_nb.mae import load
-from mae_nb.shell import mae_encode, mae_train, number, read_data
+from mae_nb.convolutions import conv_in
+from mae_nb.heads import BernoulliHead, Columns, NormalHead, TableHead
+from mae_nb.models import ready_mae
+from mae_nb.scaling import Scale, standard, units
+from mae_nb.loading import load
+from mae_nb.shell import mae_encode, mae_train
+from mae_nb.tables import number, read_data
 
 A, B = (np.arange(12.).reshape(6, 2)**2/3, np.arange(12).reshape(6, 2)**2)
 

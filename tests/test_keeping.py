@@ -19,15 +19,18 @@ import mae_nb.train
 import pytest
 import torch
 from mae_nb import files
-from mae_nb.control import Certificate
-from mae_nb.core import seeded
-from mae_nb.examples import categorical_mae, normal_mae, standard_normal
+from mae_nb.certificate import Certificate
+from mae_nb.context import seeded
+from mae_nb.models import categorical_mae, normal_mae
+from mae_nb.nets import standard_normal
 from mae_nb.files import Checkpoints, Pace, seal_of, write_whole
-from mae_nb.heads import ready_mae
+from mae_nb.models import ready_mae
 from mae_nb.infomax import Interval
-from mae_nb.mae import MutualAutoencoder, load
+from mae_nb.loading import load
+from mae_nb.mae import MutualAutoencoder
 from mae_nb.nets import NormalNet
-from mae_nb.train import Training, TrainingDiverged, fit
+from mae_nb.train import TrainingDiverged, fit
+from mae_nb.training.step import Training
 from torch import nn
 from torch.distributions import Independent, Normal
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset

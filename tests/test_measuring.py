@@ -20,8 +20,9 @@ from mae_nb.all import (
     standard_normal,
     text_mae,
 )
-from mae_nb.control import certify
-from mae_nb.core import log_prob_of, measuring
+from mae_nb.certificate import certify
+from mae_nb.context import measuring
+from mae_nb.supports import log_prob_of
 from torch import nn
 from torch.distributions import Beta, Distribution, Exponential, Independent, Normal, Pareto, TransformedDistribution, Uniform
 from torch.distributions.transforms import AffineTransform

@@ -6,12 +6,17 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from mae_nb.control import PIMultiplier, model_terms
-from mae_nb.core import check_count, check_number, estimate, expect, is_enumerable, prior_grid, seeded, stratified_rsample
+from mae_nb.control import PIMultiplier
+from mae_nb.estimate import model_terms
+from mae_nb.checks import check_count, check_number
+from mae_nb.context import seeded
+from mae_nb.core import estimate, expect, is_enumerable, prior_grid, stratified_rsample
 from mae_nb.elbo import elbo, importance_weighted
-from mae_nb.examples import categorical_mae, normal_mae, standard_normal
+from mae_nb.models import categorical_mae, normal_mae
+from mae_nb.nets import standard_normal
 from mae_nb.infomax import Interval, infomax_bound, mutual_information, sandwich
-from mae_nb.mae import MutualAutoencoder, load
+from mae_nb.loading import load
+from mae_nb.mae import MutualAutoencoder
 from mae_nb.nets import NormalNet, OneHot, WindowNet, mlp
 from mae_nb.oracle import LinearGaussian, exact_information
 from mae_nb.train import fit

@@ -7,12 +7,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mae_nb.control import Certificate
-from mae_nb.core import seeded
-from mae_nb.examples import standard_normal
-from mae_nb.heads import LIKELIHOODS, BernoulliHead, CategoricalHead, NormalHead, Rounded, RoundedHead, TableHead, ready_mae
+from mae_nb.certificate import Certificate
+from mae_nb.context import seeded
+from mae_nb.nets import standard_normal
+from mae_nb.distributions import Rounded
+from mae_nb.heads import BernoulliHead, CategoricalHead, NormalHead, RoundedHead, TableHead
+from mae_nb.models import LIKELIHOODS, ready_mae
 from mae_nb.infomax import Interval, mutual_information
-from mae_nb.mae import load
+from mae_nb.loading import load
 from mae_nb.oracle import LinearGaussian, exact_information
 from torch import nn
 from torch.distributions import Categorical, Distribution

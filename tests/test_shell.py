@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 import torch
 from mae_nb import shell
-from mae_nb.autoregressive import pixel_mae
-from mae_nb.core import seeded
-from mae_nb.mae import MutualAutoencoder, load
-from mae_nb.sequences import sequence_mae
-from mae_nb.shell import column, mae_encode, mae_info, mae_sample, mae_train, number, read_csv, read_data
-from mae_nb.train import held_out, mean_elbo
-from mae_nb.words import text_mae
+from mae_nb.models import pixel_mae
+from mae_nb.context import seeded
+from mae_nb.loading import load
+from mae_nb.mae import MutualAutoencoder
+from mae_nb.models import sequence_mae
+from mae_nb.shell import mae_encode, mae_info, mae_sample, mae_train
+from mae_nb.tables import column, number, read_csv, read_data
+from mae_nb.train import mean_elbo
+from mae_nb.training.feed import held_out
+from mae_nb.models import text_mae
 from torch.testing import assert_close
 
 COMMANDS = {f.__name__: f for f in (mae_train, mae_info, mae_encode, mae_sample)}

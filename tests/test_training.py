@@ -10,12 +10,20 @@ import pytest
 import torch
 import torch.distributions.normal
 from mae_nb.control import PIMultiplier
-from mae_nb.core import seeded
+from mae_nb.context import seeded
 from mae_nb.elbo import annealed
-from mae_nb.examples import categorical_mae, normal_mae, standard_normal
+from mae_nb.models import categorical_mae, normal_mae
+from mae_nb.nets import standard_normal
 from mae_nb.mae import MutualAutoencoder
 from mae_nb.nets import CategoricalNet, NormalNet, mlp
-from mae_nb.train import Feed, Members, ProgressBar, Recorded, TensorBoard, TrainingDiverged, ascent, fit, keep, learning_rate, sweep, tensors_of, training_settings
+from mae_nb.control import learning_rate
+from mae_nb.train import TrainingDiverged, fit, sweep
+from mae_nb.training.feed import Feed
+from mae_nb.training.history import ProgressBar, TensorBoard
+from mae_nb.training.machine import training_settings
+from mae_nb.training.members import Members, keep
+from mae_nb.training.step import ascent, tensors_of
+from mae_nb.training.tape import Recorded
 from torch import nn
 from torch.distributions import Independent, Normal, Poisson
 from torch.testing import assert_close

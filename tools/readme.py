@@ -10,8 +10,8 @@ from nbdev.config import get_config
 from nbdev.process import extract_directives
 
 CFG = get_config()
-PICTURES = {"fig5.png": ("09_figures.ipynb", "fig-5"), "setpoint.png": ("13_setpoint.ipynb", "fig-setpoint"), "logo.svg": ("31_site.ipynb", "fig-logo"),
-            "favicon.svg": ("31_site.ipynb", "fig-favicon"), "card.png": ("31_site.ipynb", "fig-card")}
+PICTURES = {"fig5.png": ("results/01_figures.ipynb", "fig-5"), "setpoint.png": ("results/02_setpoint.ipynb", "fig-setpoint"), "logo.svg": ("reference/03_site.ipynb", "fig-logo"),
+            "favicon.svg": ("reference/03_site.ipynb", "fig-favicon"), "card.png": ("reference/03_site.ipynb", "fig-card")}
 HEADER = "<!-- Made from nbs/index.ipynb by `make readme`: edit the notebook. -->"
 
 
