@@ -26,7 +26,9 @@ from .infomax import Interval, infomax_bound, mixture, mutual_information, sandw
 from .loading import load
 from .mae import MutualAutoencoder
 from .nets import CategoricalNet, NormalNet, OneHot, WindowNet, mlp
-from .oracle import LinearGaussian, exact_information, exact_log_evidence, exact_log_likelihood
+from mae_nb.oracle import (
+    LinearGaussian, exact_information, exact_log_evidence, exact_log_likelihood,
+)
 from .nets import FlowNet, MixtureNet
 from .proposals import fit_proposal
 from .reporting import Report, report

@@ -21,9 +21,13 @@ from .autoregressive import MADE, MaskedNet, PixelCNN
 from .checks import check_count, refuse
 from .context import seeded
 from .convolutions import conv_in, conv_out, picture
-from .heads import BernoulliHead, CategoricalHead, Columns, Head, NormalHead, RoundedHead, TableHead
+from mae_nb.heads import (
+    BernoulliHead, CategoricalHead, Columns, Head, NormalHead, RoundedHead, TableHead,
+)
 from .mae import MutualAutoencoder
-from .nets import CategoricalNet, MixtureNet, NormalNet, OneHot, WindowNet, mlp, standard_normal
+from mae_nb.nets import (
+    CategoricalNet, MixtureNet, NormalNet, OneHot, WindowNet, mlp, standard_normal,
+)
 from .scaling import Scale, set_units
 from .sequences import SequenceNet, global_bit_sequences
 from .words import LSTMDecoder, SentenceReader, TransformerDecoder

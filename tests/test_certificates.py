@@ -7,8 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mae_nb.all import (FlowNet, LinearGaussian, MixtureNet, MutualAutoencoder, NormalNet, categorical_mae, encoder_side, exact_information, fit, fit_proposal,
-                        mixture, mutual_information, normal_mae, sequence_mae, standard_normal, sweep)
+from mae_nb.all import (
+    FlowNet, LinearGaussian, MixtureNet, MutualAutoencoder, NormalNet, categorical_mae,
+    encoder_side, exact_information, fit, fit_proposal, mixture, mutual_information, normal_mae,
+    sequence_mae, standard_normal, sweep,
+)
 from mae_nb.certificate import certify
 from mae_nb.estimate import codes_on_grid, spread
 from mae_nb.context import seeded

@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 import scipy.sparse
 import torch
-from mae_nb.all import Labelled, MutualAutoencoder, NormalNet, fit, ready_mae, report, seeded, standard_normal
+from mae_nb.all import (
+    Labelled, MutualAutoencoder, NormalNet, fit, ready_mae, report, seeded, standard_normal,
+)
 from torch import nn
 from torch.distributions import Beta, Dirichlet, Gamma, HalfNormal, Independent, LogNormal, VonMises
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset

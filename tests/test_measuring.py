@@ -8,17 +8,8 @@ from functools import partial
 import pytest
 import torch
 from mae_nb.all import (
-    MutualAutoencoder,
-    NormalNet,
-    encoder_side,
-    fit_proposal,
-    importance_weighted,
-    mixture,
-    mutual_information,
-    report,
-    seeded,
-    standard_normal,
-    text_mae,
+    MutualAutoencoder, NormalNet, encoder_side, fit_proposal, importance_weighted, mixture,
+    mutual_information, report, seeded, standard_normal, text_mae,
 )
 from mae_nb.certificate import certify
 from mae_nb.context import measuring

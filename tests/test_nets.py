@@ -6,7 +6,10 @@ import warnings
 
 import pytest
 import torch
-from mae_nb.all import MutualAutoencoder, NormalNet, categorical_mae, fit, load, ready_mae, report, seeded, standard_normal, sweep
+from mae_nb.all import (
+    MutualAutoencoder, NormalNet, categorical_mae, fit, load, ready_mae, report, seeded,
+    standard_normal, sweep,
+)
 from mae_nb.context import validating
 from torch import nn
 from torch.distributions import (

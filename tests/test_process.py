@@ -9,18 +9,8 @@ import numpy as np
 import pytest
 import torch
 from mae_nb.all import (
-    FlowNet,
-    MutualAutoencoder,
-    NormalNet,
-    categorical_mae,
-    exact_information,
-    fit,
-    fit_proposal,
-    load,
-    report,
-    seeded,
-    standard_normal,
-    sweep,
+    FlowNet, MutualAutoencoder, NormalNet, categorical_mae, exact_information, fit, fit_proposal,
+    load, report, seeded, standard_normal, sweep,
 )
 from torch.distributions import Distribution, normal
 

@@ -6,7 +6,10 @@ import unicodedata
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from mae_nb.text import Vocabulary, corpus, python_sentences, read_sentences, sentences_of, stored_form, stored_sentences, words_of
+from mae_nb.text import (
+    Vocabulary, corpus, python_sentences, read_sentences, sentences_of, stored_form,
+    stored_sentences, words_of,
+)
 
 INPUTS = {  # text, and its words with spaces between
     "Greek, a sigma at the end": ("Ο ΟΔΥΣΣΕΥΣ γύρισε στην Ιθάκη.", "ο οδυσσευς γύρισε στην ιθάκη"),

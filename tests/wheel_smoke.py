@@ -4,7 +4,10 @@ from importlib.util import find_spec
 
 import numpy as np
 import torch
-from mae_nb.all import FlowNet, MutualAutoencoder, NormalNet, categorical_mae, exact_information, fit, mutual_information, standard_normal, sweep
+from mae_nb.all import (
+    FlowNet, MutualAutoencoder, NormalNet, categorical_mae, exact_information, fit,
+    mutual_information, standard_normal, sweep,
+)
 
 assert find_spec("nbdev") is None, "the library must not need nbdev"
 
