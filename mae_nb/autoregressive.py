@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 from .checks import check_count, refuse
 from .distributions import Autoregressive
-from .heads import RoundedHead
-from .models import head_for
+from .heads import RoundedHead, head_for
 from .nets import mlp
 
 # %% ../nbs/nets/07_autoregressive.ipynb #fcc0951e

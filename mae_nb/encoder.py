@@ -16,8 +16,8 @@ from torch.distributions import Distribution
 from .checks import check_count, check_number, distribution_of, refuse
 from .context import measuring
 from .core import Estimate, estimate
-from .supports import log_prob_of
 from .elbo import rate
+from .supports import log_prob_of
 
 # %% ../nbs/use/03_encoder.ipynb #3cd4e45a
 class EncoderSide(NamedTuple):

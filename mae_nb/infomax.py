@@ -18,8 +18,8 @@ from torch.distributions import Distribution
 from .checks import check_count, check_number, distribution_of, refuse
 from .context import measuring
 from .core import estimate
-from .supports import log_prob_of
 from .elbo import log_weights
+from .supports import log_prob_of
 
 # %% ../nbs/theory/02_infomax.ipynb #d97ba865
 def infomax_bound(

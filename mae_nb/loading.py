@@ -22,9 +22,8 @@ from .files import read_model
 from .infomax import Interval
 from .mae import MutualAutoencoder
 from .prior import prior_values
-from mae_nb.structure import (
-    ANSWERS, FORMAT, MAKERS, SETTINGS, check_answers, kept_tensors, settings,
-)
+from .structure import ANSWERS, FORMAT, MAKERS, SETTINGS, check_answers, kept_tensors
+from .structure import settings
 
 # %% ../nbs/model/06_loading.ipynb #4da25396
 def load(

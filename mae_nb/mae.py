@@ -24,9 +24,8 @@ from .files import digest, seal, write_model
 from .infomax import Interval, mutual_information
 from .inputs import Takes, check_data, check_edges, column_names, in_order, on_edge, takes_of
 from .prior import Prior, prior_values
-from mae_nb.structure import (
-    ANSWERS, FORMAT, SETTINGS, answers, check_model, kept_tensors, materialise, settings,
-)
+from .structure import ANSWERS, FORMAT, SETTINGS, answers, check_model, kept_tensors
+from .structure import materialise, settings
 
 # %% ../nbs/model/04_mae.ipynb #b76e972f
 class Terms(NamedTuple):

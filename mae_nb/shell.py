@@ -29,14 +29,14 @@ from torch import Tensor
 from .checks import check_count, refuse
 from .context import evaluating, seeded
 from .core import in_chunks
-from .figures import FIGURE_5, FIGURE_6, STEPS, chosen, figure_4, figure_5, figure_6
+from .figures import FIGURE_5, FIGURE_6, figure_4, figure_5, figure_6
 from .files import Checkpoints, read_model, write_whole
 from .inputs import place
 from .loading import load
 from .mae import MutualAutoencoder
 from .models import ready_mae
 from .scaling import standard
-from .study import curves, family
+from .study import STEPS, chosen, curves, family
 from .tables import as_csv, by_name, curves_csv, read_curves, read_data
 from .train import fit, mean_elbo
 from .training.feed import held_out

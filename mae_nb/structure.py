@@ -19,13 +19,12 @@ from .control import ceiling
 from .elbo import rate
 from .estimate import can_grid, can_integrate
 from .inputs import Takes, takes_of
-from .mae import MutualAutoencoder
 from .prior import check_learnt
 from .supports import log_prob_of
 
 # %% ../nbs/model/03_structure.ipynb #d787303f
 def check_model(
-    mae:MutualAutoencoder, # the model under construction
+    mae:Any, # the model under construction
 ) -> tuple[float, bool, Takes]: # the most that x can carry, nats; is its information controlled by quadrature? what are its data?
     "Run the nets once and refuse those that do not fit together."
     takes = "a distribution with event shape (d_z,) and no batch shape, such as Independent(Normal(torch.zeros(2), 1.), 1)"
@@ -66,7 +65,7 @@ def run_net(
 
 # %% ../nbs/model/03_structure.ipynb #e251fd60
 def materialise(
-    mae:MutualAutoencoder, # under construction
+    mae:Any, # under construction
 ):
     "Run layers that see their size at their first input, while random numbers are still the caller's: a seed of ours would give all models the same weights."
     if not any(nn.parameter.is_lazy(p) for p in mae.parameters()): return
@@ -94,14 +93,14 @@ MAKERS = { # the functions that make a model by themselves, and their modules: w
 
 # %% ../nbs/model/03_structure.ipynb #544eb85e
 def kept_tensors(
-    mae:MutualAutoencoder, # any
+    mae:Any, # any
 ) -> dict[str, Tensor]: # by name
     "The weights, and the fixed numbers that a net was built with."
     return dict(mae.named_buffers()) | mae.state_dict()
 
 # %% ../nbs/model/03_structure.ipynb #6b1d9e01
 def answers(
-    mae:MutualAutoencoder, # any
+    mae:Any, # any
     asked:dict[str, Tensor]|None=None, # codes z and data x; None: four drawn from the model
 ) -> dict[str, Tensor]: # z, x, and what each net says of them, nats
     "What a model computes: log-probabilities of its nets at four codes and data. Two models that answer alike are taken for the same"
@@ -114,7 +113,7 @@ def answers(
 
 # %% ../nbs/model/03_structure.ipynb #6b1d9e02
 def check_answers(
-    mae:MutualAutoencoder, # with the weights that were saved
+    mae:Any, # with the weights that were saved
     saved:dict[str, Tensor], # what the saved model answered
 ):
     "Refuse a model that computes something else than the one that was saved."

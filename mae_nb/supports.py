@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, MixtureSameFamily, TransformedDistribution, constraints
+from torch.distributions import Distribution, Independent, MixtureSameFamily
+from torch.distributions import TransformedDistribution, constraints
 from torch.distributions.utils import _sum_rightmost
 
 # %% ../nbs/common/02_supports.ipynb #8d2b6f10

@@ -12,7 +12,8 @@ from mae_nb.context import seeded
 from mae_nb.nets import standard_normal
 from mae_nb.distributions import Rounded
 from mae_nb.heads import BernoulliHead, CategoricalHead, NormalHead, RoundedHead, TableHead
-from mae_nb.models import LIKELIHOODS, ready_mae
+from mae_nb.heads import LIKELIHOODS
+from mae_nb.models import ready_mae
 from mae_nb.infomax import Interval, mutual_information
 from mae_nb.loading import load
 from mae_nb.oracle import LinearGaussian, exact_information
