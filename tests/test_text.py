@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mae_nb.text import (
-    Vocabulary, corpus, python_sentences, read_sentences, sentences_of, stored_form,
-    stored_sentences, words_of,
+    Vocabulary, corpus, python_sentences, read_sentences, _sentences_of, _stored_form,
+    _stored_sentences, words_of,
 )
 
 INPUTS = {  # text, and its words with spaces between
@@ -185,7 +185,7 @@ def test_refusals(call, match):
 
 def test_file_of_sentences():
     "Each sentence once, as its own words, with a source; few enough bytes."
-    found = stored_sentences()
+    found = _stored_sentences()
     assert len(found) == len({words for _, words in found}) == 17815
     assert all(source and words_of(words) == words.split(" ") and words.isascii()
                for source, words in found)
@@ -193,8 +193,8 @@ def test_file_of_sentences():
 
 def test_file_is_what_its_code_gives():
     "Under the Python it was made with, the very lines; under others, most of them."
-    here, stored = stored_form(python_sentences()).splitlines(), ["\t".join(pair)
-                                                                  for pair in stored_sentences()]
+    here, stored = _stored_form(python_sentences()).splitlines(), ["\t".join(pair)
+                                                                  for pair in _stored_sentences()]
     if sys.version_info[:3] == (3, 11, 7): assert here == stored
     else: assert .6 < len({*here} & {*stored})/len(stored) < 1
 
@@ -220,4 +220,4 @@ def test_corpus_of_the_running_python():
     ("", []),
 ])
 def test_sentences(text, sentences):
-    assert sentences_of(text) == sentences
+    assert _sentences_of(text) == sentences
