@@ -28,10 +28,14 @@ def alone(target, compile: bool = False) -> tuple[float, float]:
 
 
 def together(target, members: int, compile: bool = False) -> tuple[float, float]:
-    return timed(partial(sweep, normal_mae, [target], range(members), compile=compile), max(1600//members, 15))
+    return timed(partial(sweep, normal_mae, [target], range(members), compile=compile),
+                 max(1600//members, 15))
 
 
 if __name__ == "__main__":
-    serve({f"{name}, fit{', compiled' if c else ''}": partial(alone, target, c) for name, target in (("VAE", None), ("MAE", 1.)) for c in (False, True)}
+    serve({f"{name}, fit{', compiled' if c else ''}": partial(alone, target, c)
+           for name, target in (("VAE", None), ("MAE", 1.)) for c in (False, True)}
           | {f"{name}, sweep of {m}{', compiled' if c else ''}": partial(together, target, m, c)
-             for name, target in (("VAE", None), ("MAE", 1.)) for m, c in ((4, False), (16, False), (64, False), (256, False), (16, True), (64, True))})
+             for name, target in (("VAE", None), ("MAE", 1.))
+             for m, c in ((4, False), (16, False), (64, False), (256, False), (16, True),
+                          (64, True))})

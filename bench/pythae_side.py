@@ -17,12 +17,16 @@ torch.set_num_threads(1)  # as fast as two for nets this small, and steadier
 X = torch.distributions.Normal(0., 1.).icdf((torch.arange(10_000) + .5)/10_000)[:, None]
 
 
-def mlp(): return nn.Sequential(nn.Linear(1, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 2))
+def mlp():
+    return nn.Sequential(nn.Linear(1, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(),
+                         nn.Linear(64, 2))
 
 
 class Encoder(BaseEncoder):
     def __init__(self): super().__init__(); self.net = mlp()
-    def forward(self, x): mean, log_variance = self.net(x).chunk(2, -1); return ModelOutput(embedding=mean, log_covariance=log_variance)
+    def forward(self, x):
+        mean, log_variance = self.net(x).chunk(2, -1)
+        return ModelOutput(embedding=mean, log_covariance=log_variance)
 
 
 class Decoder(BaseDecoder):
@@ -39,11 +43,16 @@ def train(epochs: int = 5) -> tuple[float, float]:
     start, clock = time.perf_counter(), Clock()
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
-        model = VAE(VAEConfig(input_dim=(1,), latent_dim=1, reconstruction_loss="mse"), encoder=Encoder(), decoder=Decoder())
-        config = BaseTrainerConfig(output_dir=folder, num_epochs=epochs, per_device_train_batch_size=128, learning_rate=3e-3, no_cuda=True, steps_saving=None)
-        trainer = BaseTrainer(model, BaseDataset(X, torch.zeros(len(X))), training_config=config, callbacks=[clock])
+        model = VAE(VAEConfig(input_dim=(1,), latent_dim=1, reconstruction_loss="mse"),
+                    encoder=Encoder(), decoder=Decoder())
+        config = BaseTrainerConfig(output_dir=folder, num_epochs=epochs,
+                                   per_device_train_batch_size=128, learning_rate=3e-3,
+                                   no_cuda=True, steps_saving=None)
+        trainer = BaseTrainer(model, BaseDataset(X, torch.zeros(len(X))), training_config=config,
+                              callbacks=[clock])
         trainer.train()
-    return (clock.marks[-1] - clock.marks[0])/(epochs - 1)/len(trainer.train_loader)*1e3, clock.marks[0] - start
+    return (clock.marks[-1] - clock.marks[0])/(epochs - 1)/len(
+        trainer.train_loader)*1e3, clock.marks[0] - start
 
 
 if __name__ == "__main__": serve({"VAE, pythae": train})

@@ -26,14 +26,16 @@ def notebook(path: Path, *cells) -> Path:
 def png(version: str) -> str:
     "A white picture that says which Matplotlib drew it, in base64."
     file = BytesIO()
-    matplotlib.image.imsave(file, np.ones((99, 99, 3)), metadata={"Software": f"Matplotlib {version}.0"})
+    matplotlib.image.imsave(file, np.ones((99, 99, 3)),
+                            metadata={"Software": f"Matplotlib {version}.0"})
     return b64encode(file.getvalue()).decode()
 
 
 @pytest.fixture
 def page(tmp_path):
     "A page with one equation and one figure."
-    return docs.Page(notebook(tmp_path/"01_elbo.ipynb", ("markdown", "$$\nx = 1\n$$ {#eq-one}"), ("code", "#| label: fig-a\n1")))
+    return docs.Page(notebook(tmp_path/"01_elbo.ipynb", ("markdown", "$$\nx = 1\n$$ {#eq-one}"),
+                              ("code", "#| label: fig-a\n1")))
 
 
 @pytest.mark.parametrize("quarto, myst", [
@@ -43,11 +45,15 @@ def page(tmp_path):
     ("a@eq-one.org and `@eq-one`", "a@eq-one.org and `@eq-one`"),
     ("$$\nx = 1\n$$ {#eq-one}\n", "\n$$\nx = 1\n$$ (elbo-eq-one)\n\n"),
     ("one $$ y $$\n$$ x = 1 $$ {#eq-one}\ntwo", "one $$ y $$\n\n$$ x = 1 $$ (elbo-eq-one)\n\ntwo"),
-    ('::: {.callout-note title="The poster"}\ntext\n:::', ":::{admonition} The poster\n:class: note\n\ntext\n:::"),
-    ("as shown [@burda2016; @poole2019], and by @burda2016.", "as shown {cite:p}`elbo-burda2016,elbo-poole2019`, and by {cite:t}`elbo-burda2016`."),
+    ('::: {.callout-note title="The poster"}\ntext\n:::',
+     ":::{admonition} The poster\n:class: note\n\ntext\n:::"),
+    ("as shown [@burda2016; @poole2019], and by @burda2016.",
+     "as shown {cite:p}`elbo-burda2016,elbo-poole2019`, and by {cite:t}`elbo-burda2016`."),
     ("me@burda2016.org and `@burda2016`", "me@burda2016.org and `@burda2016`"),
-    ('![It falls.](images/a.png){#fig-a fig-alt="a line"}', ":::{figure} images/a.png\n:name: elbo-fig-a\n:alt: a line\n\nFigure 1: It falls.\n:::"),
-    ('![It falls.](images/a.png){fig-alt="a line"}', ":::{figure} images/a.png\n:alt: a line\n\nIt falls.\n:::"),
+    ('![It falls.](images/a.png){#fig-a fig-alt="a line"}',
+     ":::{figure} images/a.png\n:name: elbo-fig-a\n:alt: a line\n\nFigure 1: It falls.\n:::"),
+    ('![It falls.](images/a.png){fig-alt="a line"}',
+     ":::{figure} images/a.png\n:alt: a line\n\nIt falls.\n:::"),
     ("::: {.callout-tip}\n## Here\n\ntext\n:::", ":::{admonition} Here\n:class: tip\n\ntext\n:::"),
     ("::: {.callout-warning}\ntext\n:::", ":::{admonition} Warning\n:class: warning\n\ntext\n:::"),
     ("[a](00_core.ipynb) [b](00_core.ipynb#two)", "[a](core.ipynb) [b](core.ipynb#two)"),
@@ -59,10 +65,13 @@ def test_quarto_as_myst(page, quarto, myst):
 
 
 def test_unknown_reference(page):
-    with pytest.raises(ValueError, match="elbo: @eq-two is not on this page"): page.markdown("see @eq-two")
+    with pytest.raises(ValueError, match="elbo: @eq-two is not on this page"):
+        page.markdown("see @eq-two")
 
 
-@pytest.mark.parametrize("title, slug", [("A.forward", "a.forward"), ("2. Two ways", "two-ways"), ("What `r` misses", "what-r-misses")])
+@pytest.mark.parametrize("title, slug",
+                         [("A.forward", "a.forward"), ("2. Two ways", "two-ways"),
+                          ("What `r` misses", "what-r-misses")])
 def test_pandoc_slug(title, slug):
     assert docs.pandoc_slug(title) == slug
 
@@ -73,9 +82,11 @@ def test_readme_pictures():
 
 def test_cell_of_a_figure(page):
     "Caption, number and alternative text of a picture, and folded code."
-    cell, = page.adapt(mk_cell('#| code-fold: true\n#| label: fig-a\n#| fig-cap: "It falls, by @eq-one."\n#| fig-alt: "a line"\nplot()'))
+    cell, = page.adapt(mk_cell('#| code-fold: true\n#| label: fig-a\n#| fig-cap: "It falls, by '
+                               '@eq-one."\n#| fig-alt: "a line"\nplot()'))
     assert cell.source == "plot()" and cell.metadata["tags"] == ["hide-input"]
-    assert cell.metadata["mystnb"] == {"figure": {"caption": "Figure 1: It falls, by Equation {eq}`elbo-eq-one`.", "name": "elbo-fig-a"}, "image": {"alt": "a line"}}
+    assert cell.metadata["mystnb"] == {"figure": {"caption": "Figure 1: It falls, by Equation "
+                                                             "{eq}`elbo-eq-one`.", "name": "elbo-fig-a"}, "image": {"alt": "a line"}}
 
 
 def test_readme_links():
@@ -86,17 +97,24 @@ def test_readme_links():
 
 def test_run_nb(tmp_path):
     "Outputs come from the run, noise is dropped, and a slow cell that is skipped keeps the output it has."
-    path = notebook(tmp_path/"a.ipynb", ("code", "import sys; print('noise', file=sys.stderr); print('kept')"), ("code", "x = 1; x"),
+    path = notebook(tmp_path/"a.ipynb",
+                    ("code", "import sys; print('noise', file=sys.stderr); print('kept')"),
+                    ("code", "x = 1; x"),
                     ("code", "#| slow\nx = 2; x"), ("code", "#| eval: false\n1/0"))
-    def outputs(): return ["".join(o.get("text") or o.data["text/plain"]) for cell in read_nb(path).cells for o in cell.outputs]
-    for slow, expected in ((False, ["kept\n", "1"]), (True, ["kept\n", "1", "2"]), (False, ["kept\n", "1", "2"])):
+    def outputs():
+        return ["".join(o.get("text") or o.data["text/plain"]) for cell in read_nb(path).cells
+                for o in cell.outputs]
+    for slow, expected in ((False, ["kept\n", "1"]), (True, ["kept\n", "1", "2"]),
+                           (False, ["kept\n", "1", "2"])):
         assert run_nbs.run_nb(path, slow)[2] == ""
         assert outputs() == expected
 
 
 @pytest.mark.parametrize("stored, now, same", [
-    ("I = 1.0000 nats", "I = 1.0200 nats", True), ("I = 1.0000 nats", "I = 1.0700 nats", False), ("held; I = 1", "not held; I = 1", False),
-    ("a   1.0\nb  -2.0", "a  1.01\nb -2.01", True), ("1,500 steps", "1,800 steps", False), ("cost 1e-05", "cost 9e-06", True), ("1.0", "-1.0", False),
+    ("I = 1.0000 nats", "I = 1.0200 nats", True), ("I = 1.0000 nats", "I = 1.0700 nats", False),
+    ("held; I = 1", "not held; I = 1", False),
+    ("a   1.0\nb  -2.0", "a  1.01\nb -2.01", True), ("1,500 steps", "1,800 steps", False),
+    ("cost 1e-05", "cost 9e-06", True), ("1.0", "-1.0", False),
     ("M: +0.01", "M: -0.01", True),
 ])
 def test_same_text(stored, now, same):
@@ -107,10 +125,13 @@ def test_pictures_of_another_matplotlib_are_not_compared(tmp_path):
     draw = "import matplotlib.pyplot as plt\nplt.plot([0, 1]); plt.show()"
     path = notebook(tmp_path/"a.ipynb", ("code", draw))
     run_nbs.run_nb(path, slow=False)
-    (kind, new), = ((kind, data) for kind, data in stale.parts(read_nb(path).cells[0].outputs).items() if kind.startswith("image"))
+    (kind, new), = ((kind, data)
+                    for kind, data in stale.parts(read_nb(path).cells[0].outputs).items()
+                    if kind.startswith("image"))
     version = stale.drawn_with(kind, new)
     assert version == ".".join(matplotlib.__version__.split(".")[:2])
-    assert not stale.same_picture(new, blank := png("version" + version)) and not stale.same(kind, blank, new, .03)
+    assert not stale.same_picture(new, blank := png("version" + version)) and not stale.same(kind,
+                                                                                             blank, new, .03)
     assert stale.same(kind, png("version3.1"), new, .03)
     svg = "<svg>Matplotlib v{}.2, {}</svg>".format
     assert not stale.same("image/svg+xml 0", svg("3.11", "a"), svg("3.11", "b"), .03)
@@ -121,7 +142,9 @@ def test_stale(tmp_path):
     "A number or a picture that a run no longer gives is found; slow cells and measurements are left alone."
     draw = "import matplotlib.pyplot as plt\nplt.plot([0, 1], [0, {0}]); plt.plot([0, 1], [.5, .2]); plt.ylim(-1, 1); plt.show()"
     clock = "#| measured\nimport time; print(time.time())"
-    path = notebook(tmp_path/"a.ipynb", *(("code", source) for source in ("print(1.5)", draw.format(1), clock, "#| slow\n1", "#| within 3\nprint(1.5)")))
+    path = notebook(tmp_path/"a.ipynb",
+                    *(("code", source) for source in ("print(1.5)", draw.format(1), clock,
+                                                      "#| slow\n1", "#| within 3\nprint(1.5)")))
     run_nbs.run_nb(path, slow=True)
     assert stale.rerun(path)[0] == ""
     nb = read_nb(path)
@@ -130,7 +153,8 @@ def test_stale(tmp_path):
     nb.cells[3].outputs = []
     write_nb(nb, path)
     found = stale.rerun(path)[0]
-    assert "'print(1.5)': text differs" in found and "image/png 0 differs" in found and found.count("differs") == 2
+    assert ("'print(1.5)': text differs" in found and "image/png 0 differs" in found
+            and found.count("differs") == 2)
     nb.cells[0].source = "1/0"
     write_nb(nb, path)
     assert "ZeroDivisionError" in stale.rerun(path)[0]
@@ -138,11 +162,13 @@ def test_stale(tmp_path):
 
 def test_digests(tmp_path):
     "A notebook says what it ran, so that an edit since then shows; a slow cell counts as run only where it was."
-    path = notebook(tmp_path/"a.ipynb", ("markdown", "text"), ("code", "x = 1"), ("code", "#| slow\nx = 2"))
+    path = notebook(tmp_path/"a.ipynb", ("markdown", "text"), ("code", "x = 1"),
+                    ("code", "#| slow\nx = 2"))
     def edit(old, new): path.write_text(path.read_text().replace(old, new))
     def stale():
         nb = read_nb(path)
-        return {key for key, digest in run_nbs.digests(nb).items() if nb.metadata.ran[key] != digest}
+        return {key for key, digest in run_nbs.digests(nb).items()
+                if nb.metadata.ran[key] != digest}
     run_nbs.run_nb(path, slow=False)
     assert stale() == {"slow"}
     run_nbs.run_nb(path, slow=True)
@@ -165,25 +191,33 @@ def test_run_nb_failure(tmp_path):
 
 RUNS, STUB = "exit 0", "exit 1"  # a browser, and what Ubuntu has in its place
 PUTS = """case "$*" in *install*) printf '#!/bin/sh\\nexit {}\\n' >"$D/chromium"; /bin/chmod +x "$D/chromium";; esac"""
-INSTALLS, USELESS, REFUSES = PUTS.replace("{}", "0"), PUTS.replace("{}", "1"), "echo 'no network' >&2; exit 100"
+INSTALLS, USELESS, REFUSES = PUTS.replace("{}",
+                                          "0"), PUTS.replace(
+                                              "{}", "1"), "echo 'no network' >&2; exit 100"
 
 
 @pytest.mark.parametrize("uid, system, programs, found, said", [
     pytest.param(0, "debian", {"chromium": RUNS, "apt-get": INSTALLS}, "chromium", [], id="there"),
     pytest.param(1000, "fedora", {"google-chrome": RUNS}, "google-chrome", [], id="there, another"),
-    pytest.param(0, "debian", {"chromium": STUB, "google-chrome": RUNS}, "google-chrome", [], id="the second one runs"),
+    pytest.param(0, "debian", {"chromium": STUB, "google-chrome": RUNS}, "google-chrome", [],
+                 id="the second one runs"),
     pytest.param(0, "debian", {"apt-get": INSTALLS}, "chromium", ["installing"], id="installed"),
-    pytest.param(0, "ubuntu", {"chromium-browser": STUB, "apt-get": INSTALLS}, "chromium", ["installing"], id="a stub, then installed"),
+    pytest.param(0, "ubuntu", {"chromium-browser": STUB, "apt-get": INSTALLS}, "chromium",
+                 ["installing"], id="a stub, then installed"),
     pytest.param(0, "mint", {"apt-get": INSTALLS}, "chromium", ["installing"], id="like Ubuntu"),
-    pytest.param(0, "ubuntu", {"apt-get": USELESS}, None, ["installing"], id="what is installed does not run"),
-    pytest.param(0, "debian", {"apt-get": "exit 0"}, None, ["installing"], id="installed off the PATH"),
-    pytest.param(0, "debian", {"apt-get": REFUSES}, None, ["installing", "no network"], id="the installation fails"),
+    pytest.param(0, "ubuntu", {"apt-get": USELESS}, None, ["installing"],
+                 id="what is installed does not run"),
+    pytest.param(0, "debian", {"apt-get": "exit 0"}, None, ["installing"],
+                 id="installed off the PATH"),
+    pytest.param(0, "debian", {"apt-get": REFUSES}, None, ["installing", "no network"],
+                 id="the installation fails"),
     pytest.param(0, "debian", {}, None, [], id="no apt-get"),
     pytest.param(1000, "debian", {"apt-get": INSTALLS}, None, [], id="not root"),
     pytest.param(0, "fedora", {"apt-get": INSTALLS}, None, [], id="not Debian"),
     pytest.param(0, None, {"apt-get": INSTALLS}, None, [], id="no name of the system"),
 ])
-def test_browser_is_found_or_installed(tmp_path, monkeypatch, capsys, uid, system, programs, found, said):
+def test_browser_is_found_or_installed(tmp_path, monkeypatch, capsys, uid, system, programs, found,
+                                       said):
     "What is on the PATH, who asks and on which system decide whether a browser is installed; what it prints says so."
     for name, does in programs.items():
         (tmp_path/name).write_text(f"#!/bin/sh\n{does}\n")
@@ -205,9 +239,12 @@ def test_browser_is_found_or_installed(tmp_path, monkeypatch, capsys, uid, syste
 @pytest.mark.parametrize("tests, tally, said", [
     ("def test_a(): pass\ndef test_b(): pass", (2, 0, 0), ""),
     ("def test_a(): assert 0\ndef test_b(): pass", (1, 1, 0), "assert 0"),
-    ("import pytest\n@pytest.mark.parametrize('i', range(5))\ndef test_a(i): pytest.skip('no browser; get one')", (0, 0, 5), "5 skipped: no browser; get one"),
-    ("import pytest\n@pytest.fixture\ndef f(): pytest.skip('why')\ndef test_a(f): pass\ndef test_b(f): pass\ndef test_c(): assert 0", (0, 1, 2), "2 skipped: why"),
-    ("import pytest\n@pytest.fixture\ndef f(): raise OSError\ndef test_a(f): pass\ndef test_b(): pass", (1, 1, 0), "OSError"),
+    ("import pytest\n@pytest.mark.parametrize('i', range(5))\ndef test_a(i): pytest.skip('no "
+     "browser; get one')", (0, 0, 5), "5 skipped: no browser; get one"),
+    ("import pytest\n@pytest.fixture\ndef f(): pytest.skip('why')\ndef test_a(f): pass\ndef "
+     "test_b(f): pass\ndef test_c(): assert 0", (0, 1, 2), "2 skipped: why"),
+    ("import pytest\n@pytest.fixture\ndef f(): raise OSError\ndef test_a(f): pass\ndef test_b(): "
+     "pass", (1, 1, 0), "OSError"),
     ("import nothing_of_this_name", (0, 1, 0), "ModuleNotFoundError"),
     ("", (0, 1, 0), "no tests ran"),
 ])
@@ -218,7 +255,8 @@ def test_tally_of_pytest(tmp_path, capsys, tests, tally, said):
 
 
 def test_tally_of_pytest_on_two_processes(tmp_path):
-    (tmp_path/"test_it.py").write_text("import pytest\n@pytest.mark.parametrize('i', range(7))\ndef test_a(i): i > 4 or pytest.skip('small')")
+    (tmp_path/"test_it.py").write_text("import pytest\n@pytest.mark.parametrize('i', "
+                                       "range(7))\ndef test_a(i): i > 4 or pytest.skip('small')")
     assert check.run_pytest("-p", "no:cacheprovider", "-n", "2", str(tmp_path)) == (2, 0, 5)
 
 
@@ -256,4 +294,5 @@ def test_every_break_of_the_list_can_be_made():
     "Each changes one place of the library as it is now."
     found = breaks.breaks()
     assert len(found) >= 100
-    for b in found: assert breaks.once((check.ROOT/"mae_nb"/f"{b.module}.py").read_text("utf-8"), b.old, b.new)
+    for b in found:
+        assert breaks.once((check.ROOT/"mae_nb"/f"{b.module}.py").read_text("utf-8"), b.old, b.new)

@@ -24,13 +24,16 @@ from execnb.nbio import read_nb, write_nb
 from run_nbs import execute
 from stale import differences
 
-for slow in ("matplotlib.pyplot", "pandas", "scipy.integrate", "scipy.optimize", "scipy.stats", "torch.distributions"):
+for slow in ("matplotlib.pyplot", "pandas", "scipy.integrate", "scipy.optimize", "scipy.stats",
+             "torch.distributions"):
     import_module(slow)  # once: each chapter runs in a fork of this process
 
 ROOT = Path(__file__).resolve().parents[1]
-CHAPTERS = {"core": "00_core", "elbo": "01_elbo", "infomax": "02_infomax", "oracle": "03_oracle", "control": "04_control",
+CHAPTERS = {"core": "00_core", "elbo": "01_elbo", "infomax": "02_infomax", "oracle": "03_oracle",
+            "control": "04_control",
             "nets": "05_nets", "inputs": "05c_inputs", "prior": "05d_prior", "mae": "06_mae"}
-QUICK = ["05_nets", "05c_inputs", "05d_prior", "06_mae", "00_core", "01_elbo", "03_oracle", "04_control", "02_infomax"]
+QUICK = ["05_nets", "05c_inputs", "05d_prior", "06_mae", "00_core", "01_elbo", "03_oracle",
+         "04_control", "02_infomax"]
 SECONDS = 300  # that a chapter may take; one without end is noticed, too
 
 
@@ -47,7 +50,8 @@ def breaks(path: Path = ROOT/"tools"/"breaks.txt") -> list[Break]:
     found, module = [], ""
     for line in filter(None, map(str.strip, path.read_text(encoding="utf-8").splitlines())):
         if line.startswith("# "): continue
-        if line.startswith("[") and line[1:-1] in CHAPTERS: module = line[1:-1]; continue
+        if line.startswith("[") and line[1:-1] in CHAPTERS:
+            module = line[1:-1]; continue
         old, new = (line + " ").split("  => ")
         found.append(Break(module, *(text.strip().replace("\\n", "\n") for text in (old, new))))
     return found
@@ -63,10 +67,12 @@ def make_copy(folder: Path, broken: Break | None):
     "What the chapters need, with the break in it."
     shutil.copytree(ROOT/"mae_nb", folder/"mae_nb", ignore=shutil.ignore_patterns("__pycache__"))
     (folder/"nbs").mkdir()
-    for name in ("settings.ini", "pyproject.toml", *(f"nbs/{chapter}.ipynb" for chapter in QUICK)): shutil.copy(ROOT/name, folder/name)
+    for name in ("settings.ini", "pyproject.toml", *(f"nbs/{chapter}.ipynb" for chapter in QUICK)):
+        shutil.copy(ROOT/name, folder/name)
     if broken is None: return
     module, chapter = folder/"mae_nb"/f"{broken.module}.py", folder/"nbs"/f"{CHAPTERS[broken.module]}.ipynb"
-    module.write_text(once(module.read_text(encoding="utf-8"), broken.old, broken.new), encoding="utf-8")
+    module.write_text(once(module.read_text(encoding="utf-8"), broken.old, broken.new),
+                      encoding="utf-8")
     nb = read_nb(chapter)
     cell, = (c for c in nb.cells if c.source.startswith("#| export") and broken.old in c.source)
     cell.source = once(cell.source, broken.old, broken.new)
@@ -75,7 +81,8 @@ def make_copy(folder: Path, broken: Break | None):
 
 def draws(cell) -> bool:
     "Is a figure what the cell makes?"
-    return cell.cell_type == "code" and not cell.source.startswith("#| export") and ("plt.subplots(" in cell.source or "Explorable(" in cell.source)
+    return (cell.cell_type == "code" and not cell.source.startswith("#| export")
+            and ("plt.subplots(" in cell.source or "Explorable(" in cell.source))
 
 
 def in_copy(folder: Path, chapter: str, found) -> None:
@@ -88,9 +95,12 @@ def in_copy(folder: Path, chapter: str, found) -> None:
         if draws(cell): cell.source = "#| eval: false"
     write_nb(stored, path)
     nb, _, error = execute(path, slow=False)
-    wrong = [cell for cell in nb.cells if error and any(o.output_type == "error" for o in cell.get("outputs", []))]
-    if error: found.send((True, where(wrong[0]) if wrong else error[-200:])); return
-    live = [(a, b) for a, b in zip(stored.cells, nb.cells) if a.cell_type == "code" and not a.source.startswith("#| eval")]
+    wrong = [cell for cell in nb.cells if error
+             and any(o.output_type == "error" for o in cell.get("outputs", []))]
+    if error:
+        found.send((True, where(wrong[0]) if wrong else error[-200:])); return
+    live = [(a, b) for a, b in zip(stored.cells, nb.cells) if a.cell_type == "code"
+            and not a.source.startswith("#| eval")]
     found.send((False, ", ".join(where(b) for a, b in live if differences(a.outputs, b.outputs))))
 
 
@@ -121,7 +131,8 @@ def notice(broken: Break, own: bool) -> tuple[str, float]:
             failed, what = run_chapter(folder, chapter)
             if failed: return f"{chapter} {what}", time.perf_counter() - start
             if what: differ.append(f"{chapter} {what}")
-    return "UNNOTICED" + f" (stored output differs: {'; '.join(differ)})"*bool(differ), time.perf_counter() - start
+    return ("UNNOTICED" + f" (stored output differs: {'; '.join(differ)})"*bool(differ),
+            time.perf_counter() - start)
 
 
 def whole(chapter: str) -> str:
@@ -138,11 +149,13 @@ def main(only: list[str], own: bool) -> int:
     tried = [b for b in breaks() if not only or any(text in str(b) for text in only)]
     for b in tried: once((ROOT/"mae_nb"/f"{b.module}.py").read_text(encoding="utf-8"), b.old, b.new)
     with ProcessPoolExecutor(2, get_context("fork")) as turns:
-        if failed := [*filter(None, turns.map(whole, sorted({CHAPTERS[b.module] for b in tried})))]: sys.exit("Fails without a break: " + "; ".join(failed))
+        if failed := [*filter(None, turns.map(whole, sorted({CHAPTERS[b.module] for b in tried})))]:
+            sys.exit("Fails without a break: " + "; ".join(failed))
         for b, (who, seconds) in zip(tried, turns.map(partial(notice, own=own), tried)):
             unnoticed += who.startswith("UNNOTICED")
             print(f"{b}\n    {who}; {seconds:.0f} s", flush=True)
-    print(f"{len(tried) - unnoticed} of {len(tried)} breaks noticed, in {time.perf_counter() - start:.0f} s")
+    print(f"{len(tried) - unnoticed} of {len(tried)} breaks noticed, in "
+          f"{time.perf_counter() - start:.0f} s")
     return int(unnoticed > .05*len(tried))
 
 

@@ -1,8 +1,8 @@
 """Render the notebooks in _docs/ with pip packages alone, as `nbdev_docs` does with Quarto.
 
 nbdev prepares each notebook (`show_doc`, directives, links), `Page` turns Quarto's Markdown into
-MyST's, and Sphinx renders that. Order and sections of the pages are those of _quarto.yml; a page has
-the address that it has on the published site: nbs/theory/01_elbo.ipynb becomes theory/elbo.html.
+MyST's, and Sphinx renders that. Order and sections of the pages are those of _quarto.yml; a page
+has the address that it has on the published site: nbs/theory/01_elbo.ipynb, theory/elbo.html.
 """
 import os
 import re
@@ -17,12 +17,12 @@ import yaml
 from execnb.nbio import mk_cell, read_nb, write_nb
 from nbdev.config import get_config
 from nbdev.serve import proc_nbs
+from readme import SITE, page_name
 
 # nbdev runs every cell that imports something: other work in it would be done in each build.
 os.environ["PYTHONWARNINGS"] = "error:Found cells containing imports and other code"
 
 CFG = get_config()
-SITE = f"{CFG.doc_host}{CFG.doc_baseurl}/"
 TAGS = {("echo", "false"): "remove-input", ("output", "false"): "remove-output",
         ("code-fold", "true"): "hide-input"}
 WORKS = "|".join(re.findall(  # what can be cited
@@ -63,12 +63,6 @@ def sections() -> dict[str, list[str]]:
     text = (CFG.config_path/"_quarto.yml").read_text(encoding="utf-8")
     sidebar = yaml.safe_load(text)["website"]["sidebar"]["contents"]
     return {part["section"]: part["contents"] for part in sidebar}
-
-
-def page_name(notebook: str) -> str:
-    "The address that nbdev gives to a notebook's page, without .html: that of the file, unnumbered."
-    folder, _, file = notebook.removesuffix(".ipynb").rpartition("/")
-    return f"{folder}/"*bool(folder) + re.sub(r"^\d+[a-zA-Z0-9]*_", "", file.lower())
 
 
 def pandoc_slug(title: str) -> str:
@@ -138,7 +132,8 @@ class Page:
 
     def as_text(self, cell) -> list:
         "The output of `show_doc` as text, so that its headings stand in the page's contents."
-        found = (o.data["text/markdown"] for o in cell.outputs if "text/markdown" in o.get("data", {}))
+        found = (o.data["text/markdown"] for o in cell.outputs
+                 if "text/markdown" in o.get("data", {}))
         texts = [plain_code("".join(text).removeprefix("---\n")) for text in found]
         return [mk_cell(self.markdown(text), "markdown") for text in texts]
 

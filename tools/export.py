@@ -1,4 +1,4 @@
-"Write all that is made from the notebooks: mae_nb/ and README.md. The notebooks themselves lose what only one machine knows."
+"Write mae_nb/ and README.md from the notebooks, which lose what only one machine knows."
 from nbdev.clean import nbdev_clean
 from nbdev.doclinks import nbdev_export
 from readme import write_readme
