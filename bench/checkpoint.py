@@ -1,4 +1,4 @@
-"What it costs to keep a run: `fit` with and without `checkpoint`, side by side in one process, turn by turn."
+"What it costs to keep a run: `fit` with and without `checkpoint`, in one process, in turns."
 import shutil
 import statistics
 import sys
@@ -26,13 +26,13 @@ class Count:
     def __call__(self, folder, step, tensors, about):
         start = time.perf_counter()
         self.save(folder, step, tensors, about)
-        self.states, self.seconds, self.size = (self.states + 1, self.seconds
-                                                + time.perf_counter() - start,
-                                                folder.steps()[0][2].stat().st_size)
+        self.states += 1
+        self.seconds += time.perf_counter() - start
+        self.size = folder.steps()[0][2].stat().st_size
 
 
 def timed(width: int, steps: int, checkpoint) -> tuple[float, float]:
-    "Seconds of a call of `fit`, on vectors of ten numbers: by the clock, and of the processor, which other processes do not slow down."
+    "Seconds of a call of `fit`, on vectors of ten numbers: by the clock, and of the processor."
     with seeded(0):
         x = torch.randn(2000, 10)
         # a plain VAE: nothing but training is timed
@@ -50,8 +50,7 @@ def compare(name: str, width: int, steps: int, turns: int):
     count, times = Count(), {False: [], True: []}
     Checkpoints.save = lambda *args: count(*args)
     try:
-        # what is loaded at the first call
-        timed(width, 5, None)
+        timed(width, 5, None)  # what is loaded at the first call
         for turn in range(2*turns):
             # without, with, with, without: a machine that slows down does so for both
             kept = turn % 4 in (1, 2)

@@ -1,4 +1,7 @@
-"pythae's trainer on the same nets and data. Its VAE has a decoder of fixed noise (squared error), so its step does a little less."
+"""pythae's trainer on the same nets and data.
+
+Its VAE has a decoder of fixed noise (squared error), so its step does a little less.
+"""
 import tempfile
 import time
 import warnings
@@ -23,14 +26,20 @@ def mlp():
 
 
 class Encoder(BaseEncoder):
-    def __init__(self): super().__init__(); self.net = mlp()
+    def __init__(self):
+        super().__init__()
+        self.net = mlp()
+
     def forward(self, x):
         mean, log_variance = self.net(x).chunk(2, -1)
         return ModelOutput(embedding=mean, log_covariance=log_variance)
 
 
 class Decoder(BaseDecoder):
-    def __init__(self): super().__init__(); self.net = mlp()
+    def __init__(self):
+        super().__init__()
+        self.net = mlp()
+
     def forward(self, z): return ModelOutput(reconstruction=self.net(z)[:, :1])
 
 
@@ -51,8 +60,8 @@ def train(epochs: int = 5) -> tuple[float, float]:
         trainer = BaseTrainer(model, BaseDataset(X, torch.zeros(len(X))), training_config=config,
                               callbacks=[clock])
         trainer.train()
-    return (clock.marks[-1] - clock.marks[0])/(epochs - 1)/len(
-        trainer.train_loader)*1e3, clock.marks[0] - start
+    epoch = (clock.marks[-1] - clock.marks[0])/(epochs - 1)
+    return epoch/len(trainer.train_loader)*1e3, clock.marks[0] - start
 
 
 if __name__ == "__main__": serve({"VAE, pythae": train})

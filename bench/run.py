@@ -8,16 +8,22 @@ import sys
 from pathlib import Path
 
 RATIOS = [ # (quotient, divisor, asked at least)
-    ("VAE, sweep of 16", "VAE, fit", 5.), ("VAE, sweep of 64", "VAE, fit", 6.),
-          ("MAE, sweep of 16", "MAE, fit", 5.), ("MAE, sweep of 64", "MAE, fit", 6.),
-    ("VAE, sweep of 16, compiled", "VAE, fit", 5.), ("MAE, sweep of 16, compiled", "MAE, fit", 5.),
-          ("MAE, sweep of 64, compiled", "MAE, fit", 6.),
-    ("VAE, fit", "VAE, pythae", 2.), ("VAE, fit, compiled", "VAE, pythae", 2.),
-    ("VAE, sweep of 16", "VAE, pythae", 10.), ("VAE, sweep of 16, compiled", "VAE, pythae", 10.),
+    ("VAE, sweep of 16", "VAE, fit", 5.),
+    ("VAE, sweep of 64", "VAE, fit", 6.),
+    ("MAE, sweep of 16", "MAE, fit", 5.),
+    ("MAE, sweep of 64", "MAE, fit", 6.),
+    ("VAE, sweep of 16, compiled", "VAE, fit", 5.),
+    ("MAE, sweep of 16, compiled", "MAE, fit", 5.),
+    ("MAE, sweep of 64, compiled", "MAE, fit", 6.),
+    ("VAE, fit", "VAE, pythae", 2.),
+    ("VAE, fit, compiled", "VAE, pythae", 2.),
+    ("VAE, sweep of 16", "VAE, pythae", 10.),
+    ("VAE, sweep of 16, compiled", "VAE, pythae", 10.),
     ("VAE, sweep of 16", "VAE, JAX of 16", .4),
-          ("VAE, sweep of 16, compiled", "VAE, JAX of 16", .6),
-          ("VAE, sweep of 64, compiled", "VAE, JAX of 64", None),
-    ("VAE, sweep of 256", "VAE, sweep of 64", 1.), ("MAE, sweep of 256", "MAE, sweep of 64", 1.)]
+    ("VAE, sweep of 16, compiled", "VAE, JAX of 16", .6),
+    ("VAE, sweep of 64, compiled", "VAE, JAX of 64", None),
+    ("VAE, sweep of 256", "VAE, sweep of 64", 1.),
+    ("MAE, sweep of 256", "MAE, sweep of 64", 1.)]
 
 
 def members(name: str) -> int:

@@ -12,6 +12,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import readme
+import rooms
 import run_nbs
 import stale
 from execnb.nbio import mk_cell, new_nb, read_nb, write_nb
@@ -295,4 +296,4 @@ def test_every_break_of_the_list_can_be_made():
     found = breaks.breaks()
     assert len(found) >= 100
     for b in found:
-        assert breaks.once((check.ROOT/"mae_nb"/f"{b.module}.py").read_text("utf-8"), b.old, b.new)
+        assert breaks.once(rooms.file_of(b.module).read_text("utf-8"), b.old, b.new)

@@ -1,4 +1,7 @@
-"Run by `make test` with the installed wheel, from an empty directory: what a user who has only `pip install`ed the package can do."
+"""What a user who has only `pip install`ed the package can do.
+
+Run by `make test` with the installed wheel, from an empty directory.
+"""
 import subprocess
 from importlib.util import find_spec
 
@@ -13,9 +16,8 @@ assert find_spec("nbdev") is None, "the library must not need nbdev"
 
 mae = categorical_mae(target=1.0)
 history = fit(mae, steps=1000, seed=0, progress=False)
-assert abs(exact_information(mae) - 1) < .05 and mae.information(n=2000,
-                                                                 seed=0).holds(
-                                                                     exact_information(mae), 4)
+assert abs(exact_information(mae) - 1) < .05
+assert mae.information(n=2000, seed=0).holds(exact_information(mae), 4)
 history.plot()
 assert mae.certificate(tol=.1).held and 'held; I = ' in repr(mae)
 

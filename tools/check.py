@@ -3,6 +3,7 @@
 A check prints what is wrong and returns how many of its tests passed, failed and were skipped. With
 NO_SKIPS set, as in CI, a skipped test counts as failed.
 """
+import json
 import os
 import platform
 import re
@@ -27,6 +28,7 @@ SENTENCES = """from importlib.resources import files; from mae_nb.all import cor
 corpus(); (files('mae_nb')/'corpora'/'LICENSE.txt').read_text()"""
 REQUIRES = r"from importlib.metadata import requires; print(*requires('mae_nb'), sep='\n')"
 MODULES = r"from importlib.metadata import files; print(*files('mae_nb'), sep='\n')"
+SIDEWAYS = .05  # of the blocks of code on all pages, in a window of 1440 pixels
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 Tally = tuple[int, int, int]  # passed, failed, skipped
 NOTEBOOKS = sorted(path for path in (ROOT/"nbs").rglob("*.ipynb")
@@ -169,7 +171,8 @@ def notebooks() -> Tally:
     with get_context("spawn").Pool(2, maxtasksperchild=1) as pool:
         for path, wrong, seconds in pool.imap_unordered(test_notebook, turns):
             how = "FAILED" if wrong else "passed"
-            print(f"{address(path)}: {how} in {seconds:.0f} s" + f"\n{wrong}"*bool(wrong), flush=True)
+            said = f"{address(path)}: {how} in {seconds:.0f} s"
+            print(said + f"\n{wrong}"*bool(wrong), flush=True)
             results.append(not wrong)
     return tally(*results)
 
@@ -226,7 +229,26 @@ def install_browser() -> None:
 def site() -> Tally:
     "the docs in a real browser: every page, link, picture, formula and slider; skipped without one"
     if not find_browser(): install_browser()
-    return run_pytest("-n", "2", "tests/browser.py")
+    with TemporaryDirectory() as folder:
+        os.environ["SCROLLING"] = str(counts := Path(folder)/"counts")
+        counts.touch()
+        try: passed, failed, skipped = run_pytest("-n", "2", "tests/browser.py")
+        finally: del os.environ["SCROLLING"]
+        pages = [json.loads(line) for line in counts.read_text("utf-8").splitlines()]
+    if not pages: return passed, failed, skipped
+    fit = scrolling(pages)
+    return passed + fit, failed + (not fit), skipped
+
+
+def scrolling(pages: list[tuple[str, int, int]]) -> bool:
+    "Do few enough blocks of code scroll sideways, counted as (page, those that do, all)? Says so."
+    wide, blocks = (sum(page[i] for page in pages) for i in (1, 2))
+    share = wide/max(blocks, 1)
+    print(f"{wide} of {blocks} blocks of code scroll sideways at 1440 pixels, or {share:.1%}; "
+          f"allowed are {SIDEWAYS:.0%}")
+    most = sorted(pages, key=lambda page: -page[1])[:10]
+    if share > SIDEWAYS: print(*(f"  {name}: {n} of {of}" for name, n, of in most if n), sep="\n")
+    return share <= SIDEWAYS
 
 
 def wheel() -> Tally:

@@ -250,7 +250,9 @@ def untested() -> tuple[Figure, Figure]:
         kinds = [(is_exported(cell) and not is_imports(cell), is_test(cell), cell)
                  for cell in cells(path)]
         for exported, test, cell in kinds:
-            if test: runs.append((lines, path, first)); lines = 0
+            if test:
+                runs.append((lines, path, first))
+                lines = 0
             if not exported: continue
             first = first if lines else cell.id
             lines += len(code_of(cell))

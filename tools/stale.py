@@ -1,8 +1,8 @@
 """Does a run give what a notebook stores?
 
-Words must be the same; numbers and pictures may differ as much as another processor's rounding makes
-them. A cell that measures time or memory carries `#| measured`, and is not compared; a slow one is
-not run. A cell whose numbers are errors in small units states how much they may differ, as
+Words must be the same; numbers and pictures may differ as much as another processor's rounding
+makes them. A cell that measures time or memory carries `#| measured`, and is not compared; a slow
+one is not run. A cell whose numbers are errors in small units states how much they may differ, as
 `#| within 3`. Pictures that two versions of Matplotlib drew are not compared: layout and letters
 differ from one to the next.
 """
