@@ -82,8 +82,7 @@ def in_step() -> Tally:
         for path in before:
             (copy/path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT/path, copy/path, follow_symlinks=False)
-            made = path.parts[0] == "mae_nb" and path.suffix == ".py"
-            if made and path.name != "__init__.py": (copy/path).unlink()
+            if path.parts[0] == "mae_nb" and path.suffix == ".py": (copy/path).unlink()
         python("-B", "tools/export.py", cwd=copy)
         after = {path.relative_to(copy): path.read_bytes() for path in copy.rglob("*")
                  if path.is_file()}

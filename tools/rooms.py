@@ -31,6 +31,7 @@ COLUMNS = 100
 LONG = 15  # lines of a long cell
 LIGHT = "heads"  # a module that loads neither of these
 HEAVY = ("matplotlib", "mae_nb.train", "mae_nb.training", "mae_nb.figures")
+DOORS = ("all", "__init__")  # modules that hold other modules' names
 UNUSED: dict[str, str] = {}  # public names that no module uses and mae_nb.all lacks: name -> why
 
 
@@ -110,10 +111,18 @@ def is_test(cell) -> bool:
     return not is_exported(cell) and not left_out and bool(re.search(checks, cell.source, re.M))
 
 
+def walk(tree: ast.AST) -> Iterator[ast.AST]:
+    "The nodes of a tree, but for what type checkers alone see."
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING": continue
+        yield node
+        yield from walk(node)
+
+
 def imported(tree: ast.Module, package: str = "") -> Iterator[tuple[str, str, bool]]:
     "The library's modules that are imported, names of them ('' for the whole), and if at the top."
     top = set(map(id, tree.body))
-    for node in ast.walk(tree):
+    for node in walk(tree):
         at_top = id(node) in top
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -226,7 +235,7 @@ def commands() -> set[str]:
 
 def privacy() -> tuple[Figure, Figure]:
     "Names in `__all__`s, and those of them that only their own module uses."
-    names = {module: public_names(module) for module in chapters() if module != "all"}
+    names = {module: public_names(module) for module in chapters() if module not in DOORS}
     used = {(other, name) for module in chapters() for other, name, _ in used_by(module)}
     for path in notebooks():
         if ROOMS[place(path)[0]] in READERS and module_of(path) is None:
@@ -264,7 +273,7 @@ def untested() -> tuple[Figure, Figure]:
     over = [f"{short(path)}: {n} lines from cell {first}"
             for n, path, first in runs if n > UNTESTED]
     return (Figure("lines of the longest run of untested code", max(runs)[0], UNTESTED, over),
-            Figure("exported definitions per group of tests", definitions/groups))
+            Figure("exported definitions per group of tests", definitions/max(groups, 1)))
 
 
 def widths() -> tuple[Figure, Figure]:
