@@ -11,6 +11,7 @@ from pathlib import Path
 import breaks
 import check
 import docs
+import export
 import matplotlib.image
 import numpy as np
 import pytest
@@ -558,3 +559,12 @@ def test_what_takes_all_notebooks_takes_those_in_folders():
 def test_scrolling_blocks_are_counted(capsys, pages, fit):
     assert check.scrolling(pages) == fit
     assert capsys.readouterr().out.startswith(f"{1 + (not fit)} of 20 blocks")
+
+
+def test_export_lists_new_notebooks_in_the_sidebar():
+    before = ("      - section: Start\n        contents: [index.ipynb, start/01_a.ipynb]\n"
+              "      - section: Use\n        contents: [use/02_b.ipynb, use/09_gone.ipynb]\n")
+    after = ("      - section: Start\n        contents: [index.ipynb, start/00_z.ipynb, "
+             "start/01_a.ipynb]\n      - section: Use\n        contents: [use/02_b.ipynb]\n")
+    found = ["use/02_b.ipynb", "start/01_a.ipynb", "index.ipynb", "start/00_z.ipynb", "x/0_y.ipynb"]
+    assert export.with_files(before, found) == after == export.with_files(after, found)
