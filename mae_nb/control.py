@@ -98,7 +98,7 @@ class Controller:
         vars(self).update(state)
 
 # %% ../nbs/theory/05_control.ipynb #81abe74c
-@dataclass
+@dataclass(unsafe_hash=True)
 class Penalty(Controller):
     "The poster's penalty C |M - I|: a coefficient of fixed size and the sign of the error."
     weight: float = 5. # C
@@ -114,7 +114,7 @@ class Penalty(Controller):
         return self.multiplier
 
 # %% ../nbs/theory/05_control.ipynb #0ea283bb
-@dataclass
+@dataclass(unsafe_hash=True)
 class PIMultiplier(Controller):
     "Lagrange multiplier: proportional to past errors, plus an integral of all errors. Eq. (3)"
     gain: float = 10. # c, weight of the proportional part
