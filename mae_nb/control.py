@@ -143,7 +143,7 @@ def ramp(
     progress:float, # share of training done, in [0, 1]
     over:float=.4, # the share over which the target rises
 ) -> float:
-    "The share of the target that is asked for at this point of training; it rises ever more slowly."
+    "The share of the target that is asked for at this point: it rises, ever more slowly."
     return 1 - max(0., 1 - progress/over)**2
 
 # %% ../nbs/theory/05_control.ipynb #babc693b
