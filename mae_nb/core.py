@@ -68,7 +68,7 @@ def is_enumerable(
 def has_path(
     d:Distribution, # any
 ) -> bool:
-    "Does autograd differentiate an expectation under `d`: can `d` be enumerated or reparameterised?"
+    "Can `d` be enumerated or reparameterised, so that autograd reaches its parameters?"
     return is_enumerable(d) or getattr(d, 'has_rsample', False)
 
 # %% ../nbs/theory/00_core.ipynb #2de87e1c
@@ -96,7 +96,7 @@ def with_score(
     fx:Tensor, # f at independent samples, (n, *batch), n at least 2
     log_p:Tensor, # log-probabilities of these samples, (n, *batch)
 ) -> Tensor: # (n, *batch)
-    "`fx`, with the gradient of its expectation; the baseline is the mean of the other samples. Eq. (3)"
+    "`fx`, with the gradient of its expectation; the baseline is the mean of the others. Eq. (3)"
     others = (fx.sum(0) - fx)/(len(fx) - 1)
     score = (fx - others).detach()*log_p
     return fx + score - score.detach()
@@ -108,7 +108,7 @@ def expect(
     n:int=2, # samples where x cannot be enumerated; the score function needs at least 2
     stratified:bool=False, # spread the samples of the batch evenly, where x is one number
 ) -> Tensor: # (*batch)
-    "E_{x ~ d} f(x) with its gradient: by enumeration, reparameterisation or score function. Eq. (1) to (3)"
+    "E_{x ~ d} f(x) with its gradient: enumerated, reparameterised or by score. Eq. (1) to (3)"
     x, w = draws(d, n, stratified)
     fx = f(x)
     if not has_path(d): fx = with_score(fx, d.log_prob(x))
@@ -149,7 +149,7 @@ def prior_grid(
     reach:float=1e-7, # the grid leaves out this much mass at each end
     dtype:torch.dtype|None=None, # None: that of the prior
 ) -> tuple[Tensor, Tensor]: # codes (n**d_z, d_z), log-weights (n**d_z,) whose exp sums to one
-    "A grid of codes and the logarithms of their weights, for integrals over a prior that has an icdf."
+    "A grid of codes and their log-weights, for integrals over a prior that has an icdf."
     base = prior.base_dist if isinstance(prior, Independent) else prior
     d_z = math.prod(prior.event_shape)
     if d_z > 2 or not has_icdf(base):

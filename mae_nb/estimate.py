@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.func import functional_call
-from .core import draws, has_icdf, has_path, is_enumerable, log_mean_exp, prior_grid, with_score
+from mae_nb.core import (
+    draws, has_icdf, has_path, is_enumerable, log_mean_exp, prior_grid, with_score,
+)
 from .elbo import log_weights
 from .supports import log_prob_of
 
@@ -46,7 +48,7 @@ def _by_quadrature(
     px:Distribution, # p(x|z) at the codes of a grid
     log_w:Tensor, # log-weights of these codes, (n,)
 ) -> Callable[[Tensor, Tensor], Tensor]: # x (s, n or 1, *event), log p(x|z) (s, n) -> (s, n or 1)
-    "log p(x) as a sum over the grid that x was drawn at; a value that all codes share is summed once."
+    "log p(x) as a sum over the grid that x was drawn at; shared values are summed once."
     def log_evidence(x, log_px):
         if x.shape[1] < len(log_w): return (log_px + log_w).logsumexp(-1, keepdim=True)
         # smaller terms change no sum in float32, and `exp` is slow where it underflows
@@ -99,7 +101,7 @@ def _log_prob_of_codes(
     x:Tensor, # (s, n or 1, *event)
     z:Tensor, # (n, d_z)
 ) -> Tensor: # (s, n)
-    "log s(z|x) of every sample and its code; a value that all codes share is passed to the net once."
+    "log s(z|x) of every sample and its code; shared values pass through the net once."
     s, n = len(x), len(z)
     if x.shape[1] == n: return net(x.flatten(0, 1)).log_prob(z.repeat(s, 1)).view(s, n)
     return net(x[:, 0]).log_prob(z[:, None].expand(n, s, -1)).T
@@ -155,7 +157,7 @@ def model_terms(
     k:int|None=None, # proposals for each pair; 0: the poster's bound; None: quadrature, or else 16
     n:int=256, # codes
 ) -> ModelTerms: # in nats
-    "The estimate of I_p(z, x) from the model's own samples, and the bound that trains the infomax net."
+    "The estimate of I_p(z, x) from samples of the model, and the bound that trains `infomax`."
     grid = k is None and can_grid(prior)
     if grid: z, log_w = _codes_on_grid(decoder, prior, n)
     else:
