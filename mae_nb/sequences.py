@@ -34,7 +34,7 @@ def global_bit_sequences(
 
 # %% ../nbs/nets/06_sequences.ipynb #433fe792
 class SequenceNet(nn.Module):
-    "Autoregressive decoder of bits: offsets and strengths of copying by a fully connected net of the code."
+    "Autoregressive decoder of bits: offsets and strengths of copying by a fully connected net."
     def __init__(self,
         d_z:int=1, # dimensions of the code
         length:int=8, # bits
