@@ -73,7 +73,7 @@ def conv_in(
 
 # %% ../nbs/nets/03_convolutions.ipynb #25d0557b
 class Pixels(nn.Module):
-    "Layer from maps (batch, channels*each, >= height, >= width) to the numbers of each pixel, side by side."
+    "Layer that puts the numbers of each pixel side by side, and cuts off what lies beyond."
     def __init__(self,
         c:int, # channels
         each:int, # numbers for each pixel
@@ -83,8 +83,10 @@ class Pixels(nn.Module):
         super().__init__()
         self.shape = c, each, h, w
 
-    def forward(self, a:Tensor) -> Tensor:
-        "Numbers, (batch, channels*height*width*each)."
+    def forward(self,
+        a:Tensor, # maps, (batch, channels*each, at least height, at least width)
+    ) -> Tensor: # (batch, channels*height*width*each)
+        "The numbers of all pixels."
         c, each, h, w = self.shape
         return a[..., :h, :w].unflatten(1, (c, each)).movedim(2, -1).flatten(1)
 
@@ -95,7 +97,7 @@ def conv_out(
     each:int=1, # numbers for each pixel
     width:int=16, # channels of the last layer but one; the one before has twice as many
 ) -> nn.Sequential: # (batch, d_in) -> (batch, each*pixels), the numbers of a pixel side by side
-    "Convolutional net: one fully connected layer, then two that double height and width. Shi et al. 2016"
+    "Convolutional net: a fully connected layer, then two that double the sides. Shi et al. 2016"
     c, h, w = picture(shape)
     deep = (2*width, _quarter(h), _quarter(w))
     return nn.Sequential(nn.Linear(d_in, math.prod(deep)), nn.SiLU(), nn.Unflatten(1, deep),

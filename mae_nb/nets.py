@@ -149,7 +149,7 @@ class MixtureNet(nn.Module):
 
 # %% ../nbs/nets/01_nets.ipynb #8f84a976
 class FlowNet(nn.Module):
-    "Normalising flow: a normal bent by a spline, both by nets of `a`. Durkan et al. 2019; needs `zuko`"
+    "Normalising flow: a normal bent by a spline, by nets of `a`; needs `zuko`. Durkan et al. 2019"
     def __init__(self,
         d_in:int, # inputs
         d_out:int, # dimensions of the code
