@@ -70,7 +70,7 @@ def units(
     scale:Tensor|Sequence[float]|float, # one for all, or one for each
     counts:Sequence[bool]|None=None, # which values have units, (*shape); None: all
 ) -> _Units: # numbers of single precision, in torch's default type
-    "Centre and scale of each value; a scale that is a rounding error is raised to 1, with a warning."
+    "Centre and scale of each value; scales that are rounding errors become 1, with a warning."
     middle, width = (_spread_over(name, value, shape)
                      for name, value in (('centre', centre), ('scale', scale)))
     lost = width <= torch.where(_in_single(width), 1e-4, 1e-5)*middle.abs()
