@@ -134,7 +134,8 @@ class MixtureNet(nn.Module):
         self.components, self.d_out = check_count('components', components), d_out
         self.net = mlp(d_in, components + 2*d_out*(components + 1), width)
         # their centres start apart, so that they can specialise
-        nn.init.normal_(self.net[-1].bias[components:components + components*d_out])
+        bias = [*self.net.parameters()][-1]
+        nn.init.normal_(bias[components:components + components*d_out])
 
     def forward(self,
         a:Tensor, # (batch, d_in)
