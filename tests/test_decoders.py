@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mae_nb.autoregressive import MADE, PixelCNN
 from mae_nb.context import seeded
+from mae_nb.core import with_score
 from mae_nb.distributions import Autoregressive
-from mae_nb.estimate import rewarded
 from mae_nb.models import pixel_mae, text_mae
 from mae_nb.text import Vocabulary, corpus, read_sentences, words_of
 from mae_nb.training.step import check_precision
@@ -134,13 +134,13 @@ def test_every_word_can_be_drawn_in_half_the_bits(make):
 def test_a_baseline_changes_no_mean(n, seed):
     "The gradient of a constant reward is zero; a constant more changes no gradient."
     with seeded(seed):
-        reward, logits = torch.randn(2, 1, n, dtype=torch.float64)
+        reward, logits = torch.randn(2, n, dtype=torch.float64)
     logits.requires_grad_()
-    def gradient(r): return torch.autograd.grad(rewarded(r, logits).sum(), logits)[0]
+    def gradient(r): return torch.autograd.grad(with_score(r, logits).sum(), logits)[0]
     assert_close(gradient(torch.ones_like(reward)), torch.zeros_like(reward))
     assert_close(gradient(reward + 3.), gradient(reward))
-    assert_close(rewarded(reward, logits), reward)
-    assert_close(gradient(reward)[0, 0], reward[0, 0] - reward[0, 1:].mean())
+    assert_close(with_score(reward, logits), reward)
+    assert_close(gradient(reward)[0], reward[0] - reward[1:].mean())
 
 
 SENTENCES = st.lists(st.sampled_from("one two three four don't x_y 12".split()), min_size=1,
