@@ -25,7 +25,6 @@ class Takes(NamedTuple):
     shape: torch.Size # of a datum
     dtype: torch.dtype # int64, or that of the decoder's samples
     support: constraints.Constraint|None # None: unknown, or not the same at all codes
-
     @property
     def whole(self) -> bool:
         "Whether data are made of whole numbers."
@@ -45,8 +44,8 @@ def _unmoved(
 ) -> constraints.Constraint|None: # None: it differs between codes, or is trained
     "The support without the axis of the codes, if it is the same at both."
     if isinstance(support, constraints.independent): return _unmoved(support.base_constraint)
-    stacked = isinstance(support, constraints.stack)
-    parts = [_unmoved(each) for each in support.cseq] if stacked else []
+    parts: list[constraints.Constraint|None] = []
+    if isinstance(support, constraints.stack): parts = [_unmoved(each) for each in support.cseq]
     bounds = {name: t for name, t in vars(support).items() if isinstance(t, Tensor) and t.dim()}
     if None in parts or any(t.requires_grad or not (t == t[:1]).all() for t in bounds.values()):
         return None
