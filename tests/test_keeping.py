@@ -23,7 +23,7 @@ from mae_nb.certificate import Certificate
 from mae_nb.context import seeded
 from mae_nb.models import categorical_mae, normal_mae
 from mae_nb.nets import standard_normal
-from mae_nb.files import Checkpoints, Pace, seal_of, write_whole
+from mae_nb.files import Checkpoints, Pace, _seal_of, write_whole
 from mae_nb.models import ready_mae
 from mae_nb.infomax import Interval
 from mae_nb.loading import load
@@ -228,7 +228,7 @@ def test_a_write_that_fails_says_which_file_and_leaves_the_old_one(owner, name, 
 
 def test_a_folder_that_cannot_be_waited_for_is_not_said_to_be_untouched(monkeypatch, tmp_path):
     write_whole(tmp_path/"file", b"old")
-    monkeypatch.setattr(files, "sync_folder", fails(errno.EINVAL))            # as some network file systems do
+    monkeypatch.setattr(files, "_sync_folder", fails(errno.EINVAL))            # as some network file systems do
     try: write_whole(tmp_path/"file", b"new")
     except OSError as e: assert "untouched" not in str(e)
     assert (tmp_path/"file").read_bytes() == b"new"
@@ -464,7 +464,7 @@ def forged(folder, **changes):
     about = json.loads((folder/"model.json").read_text())
     about = {k: v for k, v in (about | changes).items() if v != "leave out"}
     about.pop("seal")
-    (folder/"model.json").write_text(json.dumps(about | {"seal": seal_of(about)}))
+    (folder/"model.json").write_text(json.dumps(about | {"seal": _seal_of(about)}))
 
 
 PLAIN = {"shape": 3, "latents": 2, "width": 4}
