@@ -218,7 +218,7 @@ def settings(
 ) -> set[tuple[str, Any]]:
     "Types and plain attributes of a model and its parts, without target and mode."
     parts = list(model.named_modules())
-    found = {(name or 'the model', type(m).__name__) for name, m in parts}
+    found: set[tuple[str, Any]] = {(name or 'the model', type(m).__name__) for name, m in parts}
     for name, m in parts:
         left = {k: v for k, v in vars(m).items()
                 if k not in ('_target', 'training', '_torchdynamo_wrapper_id')}
