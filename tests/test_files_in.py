@@ -16,8 +16,7 @@ from mae_nb.heads import BernoulliHead, Columns, NormalHead, TableHead
 from mae_nb.models import ready_mae
 from mae_nb.scaling import Scale, standard, units
 from mae_nb.loading import load
-from mae_nb.shell import mae_encode, mae_train
-from mae_nb.tables import number, read_data
+from mae_nb.tables import _number, read_data
 
 A, B = (np.arange(12.).reshape(6, 2)**2/3, np.arange(12).reshape(6, 2)**2)
 
@@ -40,11 +39,11 @@ def read(name, content, **how):
     ("1,5", None), ("1 000", None), ("e5", None), (".", None), ("1.2.3", None), ("$5", None), ("5%", None), ("nan(0x1)", None), ("2020-01-05", None),
     ("12:30", None),
 ])
-def test_what_is_a_number(field, value): assert number(field) == value
+def test_what_is_a_number(field, value): assert _number(field) == value
 
 
 @pytest.mark.parametrize("field", ["", "NA", "n/a", "NaN", "-nan", "NULL", "None", "?"])
-def test_what_is_missing(field): assert np.isnan(number(field))
+def test_what_is_missing(field): assert np.isnan(_number(field))
 
 
 @pytest.mark.parametrize("text", [
@@ -116,24 +115,6 @@ def test_csv_that_is_refused(content, message):
 def test_a_tsv_file_has_tabs_only():
     assert read("a.tsv", "a,b\tc\n1\t2\n")[1] == ["a,b", "c"] and read("B.TSV", "a\n1\n")[1] == ["a"]
     with pytest.raises(TypeError, match=r"text in column 'a' \('1,5'\)"): read("a.tsv", "a\n1,5\n")
-
-
-def test_header_in_the_shell(capsys):
-    rows = "".join(f"{a:.3f},{b:.3f}\n" for a, b in np.random.default_rng(0).normal(size=(40, 2)))
-    Path("a.csv").write_text("2019,2020\n" + rows)
-    command = "a.csv --target none --steps 2 --width 4 --batch-size 8 --quiet --out".split()
-    with pytest.raises(SystemExit) as stopped: mae_train([*command, "run"])
-    assert stopped.value.code == 1 and capsys.readouterr().err.startswith("mae_train: header got None for a.csv, whose") and not Path("run").exists()
-    mae_train([*command, "run", "--header", "yes"])
-    mae_encode("run a.csv --header yes --out codes.npy".split())
-    assert np.load("codes.npy").shape == (40, 2) and Path("run/columns.json").read_text() == '["2019", "2020"]' and capsys.readouterr().err == ""
-    mae_train([*command, "other", "--header", "no"])
-    assert Path("other/columns.json").read_text() == "[]"
-    Path("b.csv").write_text(rows)
-    mae_encode("run b.csv --out codes.npy".split())
-    assert capsys.readouterr().err.count("\n") == 1  # the warning, in one line
-    with pytest.raises(SystemExit) as stopped: mae_train([*command, "new", "--header", "perhaps"])
-    assert stopped.value.code == 2
 
 
 # --- NumPy

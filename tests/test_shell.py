@@ -1,6 +1,7 @@
 "The commands, as a shell runs them: every format, likelihood, mistake and exit code; stopped and resumed."
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -10,20 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mae_nb import shell
-from mae_nb.models import pixel_mae
+from mae_nb import runs, shell
 from mae_nb.context import seeded
 from mae_nb.loading import load
 from mae_nb.mae import MutualAutoencoder
-from mae_nb.models import sequence_mae
-from mae_nb.shell import mae_encode, mae_info, mae_sample, mae_train
-from mae_nb.tables import column, number, read_csv, read_data
+from mae_nb.models import pixel_mae, sequence_mae, text_mae
+from mae_nb.tables import _number, _read_csv, as_csv, column, read_data
 from mae_nb.train import mean_elbo
 from mae_nb.training.feed import held_out
-from mae_nb.models import text_mae
 from torch.testing import assert_close
 
-COMMANDS = {f.__name__: f for f in (mae_train, mae_info, mae_encode, mae_sample)}
+COMMANDS = "mae_train", "mae_info", "mae_encode", "mae_sample", "mae_figures"
 RNG = np.random.default_rng(0)
 TABLE = np.stack([170 + 10*RNG.normal(size=60), RNG.integers(2, size=60), RNG.integers(3, size=60)], 1)
 QUICK = "--target none --steps 3 --batch-size 16 --width 4 --quiet"
@@ -33,18 +31,19 @@ QUICK = "--target none --steps 3 --batch-size 16 --width 4 --quiet"
 def folder(tmp_path, monkeypatch):
     "Each test in a folder of its own, with a table in it; no time is spent on why a target is missed."
     monkeypatch.chdir(tmp_path)
-    Path("table.csv").write_text(shell.as_csv(["height", "left", "kind"], TABLE))
+    Path("table.csv").write_text(as_csv(["height", "left", "kind"], TABLE))
     certificate = MutualAutoencoder.certificate
     monkeypatch.setattr(MutualAutoencoder, "certificate", lambda self, tol=.02, **how: certificate(self, tol, **how | {"explain": False}))
 
 
 @pytest.fixture
-def sh(capsys):
-    "A function that runs a line and gives exit code, stdout and stderr; a traceback fails the test."
+def sh(capsys, monkeypatch):
+    "A function that runs a line as the script of its command does, and gives exit code, stdout and stderr; a traceback fails the test."
     def run(line):
         name, *words = line.split()
         code = 0
-        try: COMMANDS[name](words)
+        monkeypatch.setattr(sys, "argv", [name, *words])
+        try: exec(compile(f"from mae_nb.shell import {name}\n{name}()", name, "exec"), {"__name__": "__main__", "__file__": name})
         except SystemExit as e: code = e.code or 0
         out, err = capsys.readouterr()
         assert "Traceback" not in err
@@ -73,8 +72,8 @@ def test_csv(text, names, values):
 
 def test_missing_fields_are_no_header():
     Path("a.csv").write_text("1,NA\n,4\n")
-    x, names = read_csv(Path("a.csv"), header=False)
-    assert names == [] and np.isnan(x).tolist() == [[False, True], [True, False]] and number("x") is None and column(["a"], 0) == "column 'a'"
+    x, names = _read_csv(Path("a.csv"), header=False)
+    assert names == [] and np.isnan(x).tolist() == [[False, True], [True, False]] and _number("x") is None and column(["a"], 0) == "column 'a'"
 
 
 @pytest.mark.parametrize("array", [TABLE, TABLE.astype(np.float32), TABLE.astype(np.int16), TABLE > 1, np.arange(4), np.zeros((5, 2, 2), np.uint8)])
@@ -140,6 +139,20 @@ def test_an_npz_of_several_arrays_wants_a_name(sh):
     assert sh(f"mae_train a.npz --array y --out run {QUICK}")[0] == 0
 
 
+def test_header(sh):
+    rows = "".join(f"{a:.3f},{b:.3f}\n" for a, b in np.random.default_rng(0).normal(size=(40, 2)))
+    Path("a.csv").write_text("2019,2020\n" + rows)
+    code, _, err = sh(f"mae_train a.csv --out run {QUICK}")
+    assert code == 1 and err.startswith("mae_train: header got None for a.csv, whose") and not Path("run").exists()
+    assert sh(f"mae_train a.csv --out run --header yes {QUICK}") == (0, "", "")
+    assert sh("mae_encode run a.csv --header yes --out codes.npy") == (0, "", "")
+    assert np.load("codes.npy").shape == (40, 2) and Path("run/columns.json").read_text() == '["2019", "2020"]'
+    assert sh(f"mae_train a.csv --out other --header no {QUICK}")[0] == 0 and Path("other/columns.json").read_text() == "[]"
+    Path("b.csv").write_text(rows)
+    code, _, err = sh("mae_encode run b.csv --out codes.npy")
+    assert code == 0 and err.count("\n") == 1 and "is taken as data" in err
+
+
 # --- models
 
 @pytest.mark.parametrize("array, options", [
@@ -179,7 +192,7 @@ def test_normal_columns_are_scaled_inside(sh):
     for name in "ab": assert sh(f"mae_train {name}.npy --out {name} {QUICK}")[0] == 0
     a, b = load("a"), load("b")
     assert_close(a.state_dict(), b.state_dict(), atol=1e-4, rtol=1e-3)
-    x = shell.suited(a, TABLE)
+    x = runs.suited(a, TABLE)
     z = a.prior.sample((len(x),))
     assert_close(a.decoder(z).log_prob(x) - 3*np.log(10), b.decoder(z).log_prob(10*x), atol=1e-2, rtol=1e-3)
 
@@ -216,23 +229,23 @@ def test_codes_are_the_encoders_means_whatever_the_batch(sh):
     np.save("many.npy", np.tile(TABLE, (100, 1)))
     assert sh("mae_encode run many.npy --out codes.npy")[0] == 0
     mae = load("run")
-    assert_close(np.load("codes.npy")[-60:], mae.encode(shell.suited(mae, TABLE)).mean.detach().numpy())
+    assert_close(np.load("codes.npy")[-60:], mae.encode(runs.suited(mae, TABLE)).mean.detach().numpy())
 
 
 def test_looks_survive_the_file(sh):
     assert sh("mae_train table.csv --target .01 --stop 9 --steps 400 --width 4 --latents 1 --batch-size 8 --out run --quiet")[0] in (0, 3)
-    history = shell.read_curves(Path("run/curves.csv"))
+    history = runs.read_curves(Path("run/curves.csv"))
     assert len(history) == 400 and history.looks["step"].tolist() == [200, 400] and history.looks.keys() == {"step", "validation", "low", "high"}
     assert all(np.isfinite(values).all() for values in (*history.looks.values(), *history.series.values()))
 
 
 def test_stop_alone_takes_the_tolerance(sh, monkeypatch):
     "Of the three ways to say when to stop, none is carried as NaN."
-    seen, fit = [], shell.fit
-    monkeypatch.setattr(shell, "fit", lambda *args, stop=None, **how: seen.append(stop) or fit(*args, stop=stop, **how))
+    seen, fit = [], runs.fit
+    monkeypatch.setattr(runs, "fit", lambda *args, stop=None, **how: seen.append(stop) or fit(*args, stop=stop, **how))
     for name, stop in (("a", "--stop"), ("b", "--stop 1"), ("c", "")):
         assert sh(f"mae_train table.csv --target .01 --tol 9 --steps 3 --width 4 --out {name} --quiet {stop}")[0] == 0
-    assert seen == [9., 1., None] and shell.train_parser().parse_args(["x", "--target", "1", "--out", "y", "--stop"]).stop is True
+    assert seen == [9., 1., None]
 
 
 @pytest.mark.parametrize("why, message", [("estimator", "it is undecided whether the target is held"), ("missed", "the target is not held")])
@@ -255,7 +268,7 @@ def make_sequence(): return sequence_mae(.5, length=4, width=8)
 def test_info_of_every_ready_model(make, shape):
     "In a process of its own, which has imported the commands and nothing else."
     make().save("run")
-    done = subprocess.run([sys.executable, "-c", "from mae_nb.shell import mae_info; mae_info(['run'])"], capture_output=True, text=True, env=environment())
+    done = subprocess.run([sys.executable, "-c", "from mae_nb.shell import mae_info; mae_info('run')"], capture_output=True, text=True, env=environment())
     assert done.returncode == 0 and f"shape {shape}" in done.stdout and make.__name__[5:] + "_mae(" in done.stdout, done.stderr
 
 
@@ -266,9 +279,49 @@ def test_target_not_held(sh):
 
 def test_usage(sh):
     for line in ("mae_train", "mae_train table.csv --out run", "mae_train table.csv --out run --target two", "mae_info", "mae_encode run", "mae_sample run -n x",
-                 "mae_sample run --out new.txt", "mae_encode run table.csv --out -"):
+                 "mae_sample run --out new.txt", "mae_encode run table.csv --out -", "mae_train table.csv --target 1 --out run --header perhaps",
+                 "mae_figures 4 7", "mae_figures five", "mae_figures --steps 0", "mae_figures --seed -1", "mae_figures --jobs 0"):
         assert sh(line)[0] == 2
-    for name in COMMANDS: assert sh(f"{name} --help")[0] == 0
+    assert sh("mae_figures 7")[2] == "mae_figures: error: N got 7, but takes 4, 5 or 6\n"
+
+
+OPTIONS = {
+    "mae_train": ["data", "--target NATS", "--out RUN", "--array NAME", "--header yes|no", "--likelihood KIND", "--levels N", "--latents N", "--width N", "--steps N",
+                  "--batch-size N", "--lr RATE", "--seed N", "--validation SHARE", "--tol NATS", "--stop [NATS]", "--threads N", "--quiet"],
+    "mae_info": ["run", "--png PATH"], "mae_sample": ["run", "-n N", "--out PATH", "--seed N"],
+    "mae_encode": ["run", "data", "--array NAME", "--header yes|no", "--out PATH"],
+    "mae_figures": ["N", "--out DIR", "--steps N", "--seed N", "--jobs N"],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help(sh, monkeypatch, name):
+    "Every argument with its help, the same when it is printed again; options that must be given stand outside brackets."
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, _ = sh(f"{name} --help")
+    assert code == 0 and sh(f"{name} --help")[1] == out and out.startswith(f"usage: {name} [-h] ")
+    lines = {line.split("  ")[1].strip(): line.split("  ")[-1].strip() for line in out.splitlines() if re.match(r"  \S", line)}
+    assert {*lines} - {"-h, --help"} == {*OPTIONS[name]}
+    assert all(len(text) > 5 and text.count("(default") <= 1 for text in lines.values())
+    given = out[:out.index("\n\n")]
+    for option in OPTIONS[name]:
+        if option.startswith("-"): assert (f"[{option}]" in given) == (option not in ("--target NATS", "--out RUN")), option
+
+
+def test_commands_are_functions(sh, capsys):
+    "With arguments, from Python: the same files, and the same lines where something is wrong."
+    shell.mae_train("table.csv", None, "run", steps=3, batch_size=16, width=4, quiet=True)
+    assert sh(f"mae_train table.csv --out other {QUICK}")[0] == 0 and weights("run") == weights("other")
+    assert sh("mae_sample run -n3 --out a.csv")[0] == sh("mae_sample run -n 3 --out b.csv --seed 0")[0] == 0
+    shell.mae_sample("run", n=3, out="c.csv")
+    assert Path("a.csv").read_text() == Path("b.csv").read_text() == Path("c.csv").read_text()
+    with pytest.raises(SystemExit) as stopped: shell.mae_info("nowhere")
+    assert stopped.value.code == 1 and capsys.readouterr().err.startswith("mae_info: path got nowhere, which holds no model.json")
+
+
+def test_nothing_heavy_is_imported_before_a_command_needs_it():
+    code = "import sys, mae_nb.shell; print({'torch', 'numpy', 'matplotlib', 'mae_nb.train', 'mae_nb.figures'} & sys.modules.keys())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment()).stdout == "set()\n"
 
 
 def test_folders_that_are_no_run_or_of_another(sh):
@@ -316,7 +369,7 @@ def test_a_reader_that_stops_early_sees_no_traceback(sh, monkeypatch, capsys):
     os.close(read)
     with open(write, "w") as pipe, monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", pipe)
-        with pytest.raises(SystemExit) as stopped: mae_sample(["run", "-n", "10"])
+        with pytest.raises(SystemExit) as stopped: shell.mae_sample("run", n=10)
     assert stopped.value.code == 1 and capsys.readouterr().err == ""
 
 
@@ -326,14 +379,15 @@ def environment(): return os.environ | {"PYTHONPATH": str(Path(shell.__file__).p
 def test_stopped_by_ctrl_c_and_resumed_to_the_bit(sh):
     options = "--target .5 --steps 300 --width 8 --latents 1 --tol 9 --out"
     soon = "import mae_nb.train, mae_nb.files; mae_nb.train.Pace = lambda: mae_nb.files.Pace(first=0.)"
-    process = subprocess.Popen([sys.executable, "-c", f"{soon}; from mae_nb.shell import mae_train; mae_train('table.csv {options} run --quiet'.split())"],
+    Path("mae_train").write_text(f"{soon}; from mae_nb.shell import mae_train; mae_train()")
+    process = subprocess.Popen([sys.executable, "mae_train", *f"table.csv {options} run --quiet".split()],
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
     while not list(Path("run").glob("state-*")) and process.poll() is None: time.sleep(.001)
     time.sleep(.05)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "which is saved; the same command goes on from there." in err and "Traceback" not in err
-    step = shell.last_step(Path("run"))
+    step = runs.last_step(Path("run"))
     assert 0 <= step < 300 and not Path("run/model.json").exists() and f"stopped after step {step}," in err
     assert f"training is at step {step}" in sh("mae_info run")[2]
     code, _, err = sh(f"mae_train table.csv {options} run")
@@ -346,6 +400,6 @@ def test_stopped_by_ctrl_c_and_resumed_to_the_bit(sh):
 
 def test_ctrl_c_before_the_first_step(sh, monkeypatch):
     def stopped(*args, **how): raise KeyboardInterrupt
-    monkeypatch.setattr(shell, "fit", stopped)
+    monkeypatch.setattr(runs, "fit", stopped)
     code, _, err = sh(f"mae_train table.csv --out run {QUICK}")
     assert code == 130 and err == "mae_train: stopped before the first step; the same command starts again.\n"
