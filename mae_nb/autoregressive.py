@@ -26,10 +26,12 @@ class MaskedNet(nn.Module):
         levels:int|None=None, # values of a category (needed), or of a rounded one (None: 256)
     ):
         super().__init__()
-        if not isinstance(shape, Sequence): refuse('shape', repr(shape), "the sizes of a datum, such as (8, 8)", TypeError)
+        if not isinstance(shape, Sequence):
+            refuse('shape', repr(shape), "the sizes of a datum, such as (8, 8)", TypeError)
         self.shape = tuple(check_count('shape', n) for n in shape)
         self.one = head_for((), likelihood, levels, 0., 1.)
-        whole = self.one.levels if isinstance(self.one, RoundedHead) else 2 if likelihood == 'bernoulli' else levels
+        whole = self.one.levels if isinstance(self.one,
+                                              RoundedHead) else 2 if likelihood == 'bernoulli' else levels
         self.middle, self.spread = (0., 1.) if whole is None else ((whole - 1)/2,)*2
 
     def forward(self,
@@ -41,7 +43,8 @@ class MaskedNet(nn.Module):
     @property
     def support(self):
         "That of one value, for all of them."
-        return constraints.independent(self.one(torch.zeros(self.one.size)).support, len(self.shape))
+        return constraints.independent(self.one(torch.zeros(self.one.size)).support,
+                                       len(self.shape))
 
     def scaled(self, x:Tensor) -> Tensor:
         "Values as the net sees them: between -1 and 1, but for real numbers, which stay as they are."
@@ -69,9 +72,12 @@ class MaskedConv(nn.Conv2d):
         kernel:int, # side of the window, odd
         own:bool, # may it see the pixel itself? Not in the first layer
     ):
-        if check_count('kernels', kernel) % 2 == 0: refuse('kernels', kernel, "odd numbers, so that a window has a middle")
+        if check_count('kernels', kernel) % 2 == 0:
+            refuse('kernels', kernel, "odd numbers, so that a window has a middle")
         super().__init__(c_in, c_out, kernel, padding=kernel//2)
-        self.register_buffer('mask', (torch.arange(kernel**2) < kernel**2//2 + own).float().view(kernel, kernel), persistent=False)
+        self.register_buffer('mask',
+                             (torch.arange(kernel**2) < kernel**2//2 + own).float().view(kernel,
+                                                                                         kernel), persistent=False)
 
     def forward(self, x:Tensor) -> Tensor:
         "Maps (n, c_in, h, w) to (n, c_out, h, w)."
@@ -85,7 +91,8 @@ class MaskedConv(nn.Conv2d):
         "The output at one pixel."
         k = self.kernel_size[0]
         upper, patch = slice(0, k//2 + 1), padded[:, :, i:i + k//2 + 1, j:j + k]
-        return nn.functional.linear(patch.flatten(1), (self.weight*self.mask)[:, :, upper].flatten(1), self.bias)
+        return nn.functional.linear(patch.flatten(1),
+                                    (self.weight*self.mask)[:, :, upper].flatten(1), self.bias)
 
 # %% ../nbs/nets/07_autoregressive.ipynb #d4bf539f
 class PixelCNN(MaskedNet):
@@ -100,10 +107,15 @@ class PixelCNN(MaskedNet):
         levels:int|None=None, # values of a pixel, where they are whole numbers
     ):
         super().__init__(shape, likelihood, levels)
-        if len(self.shape) != 2: refuse('shape', self.shape, "(height, width) of a picture with one channel; MADE takes any shape")
+        if len(self.shape) != 2:
+            refuse('shape', self.shape,
+                   "(height, width) of a picture with one channel; MADE takes any shape")
         if not len(kernels): refuse('kernels', kernels, "at least one window")
-        self.convs = nn.ModuleList(MaskedConv(width if layer else 1, width, kernel, own=layer > 0) for layer, kernel in enumerate(kernels))
-        self.code, self.say, self.act = mlp(d_z, width*self.shape[0]*self.shape[1]), nn.Linear(width, self.one.size), nn.SiLU()
+        self.convs = nn.ModuleList(MaskedConv(width if layer else 1, width, kernel, own=layer > 0)
+                                   for layer, kernel in enumerate(kernels))
+        self.code, self.say, self.act = mlp(d_z,
+                                            width*self.shape[0]*self.shape[1]), nn.Linear(width,
+                                                                                          self.one.size), nn.SiLU()
 
     @property
     def field(self) -> list[tuple[int, int]]:
@@ -124,8 +136,12 @@ class PixelCNN(MaskedNet):
     def draw(self, z:Tensor) -> Tensor:
         "A picture for each code, (n, height, width): every layer is computed once at every pixel, from what it keeps of those before."
         code, pixels = self.code(z).unflatten(1, (-1, *self.shape)), []
-        kept = [z.new_zeros(len(z), conv.in_channels, *(n + conv.kernel_size[0] - 1 for n in self.shape)) for conv in self.convs]
-        def keep(layer, value, i, j): kept[layer][:, :, i + self.convs[layer].kernel_size[0]//2, j + self.convs[layer].kernel_size[0]//2] = value
+        kept = [z.new_zeros(len(z), conv.in_channels,
+                            *(n + conv.kernel_size[0] - 1 for n in self.shape))
+                for conv in self.convs]
+        def keep(layer, value, i, j):
+            kept[layer][:, :, i + self.convs[layer].kernel_size[0]//2, j
+                        + self.convs[layer].kernel_size[0]//2] = value
         for i, j in torch.cartesian_prod(*map(torch.arange, self.shape)).tolist():
             a = self.convs[0].at(kept[0], i, j) + code[:, :, i, j]
             for layer in range(1, len(self.convs)):
@@ -148,22 +164,30 @@ class MADE(MaskedNet):
     ):
         super().__init__(shape, likelihood, levels)
         self.size = len(torch.zeros(self.shape).flatten())
-        self.see, self.mix, self.say = nn.Linear(self.size, width), nn.Linear(width, width), nn.Linear(width, self.size*self.one.size)
+        self.see, self.mix, self.say = nn.Linear(self.size, width), nn.Linear(width,
+                                                                              width), nn.Linear(
+                                                                                  width, self.size*self.one.size)
         self.code, self.act = mlp(d_z, width), nn.SiLU()
-        self.register_buffer('degree', torch.arange(check_count('width', width)) % self.size, persistent=False)
+        self.register_buffer('degree', torch.arange(check_count('width', width)) % self.size,
+                             persistent=False)
 
-    def weights(self) -> tuple[Tensor, Tensor, Tensor]: # (width, size), (width, width), (size, each, width)
+    # (width, size), (width, width), (size, each, width)
+    def weights(self) -> tuple[Tensor, Tensor, Tensor]:
         "Those of the three layers, masked: a unit of degree d sees the first d values."
         value, unit = torch.arange(self.size, device=self.degree.device), self.degree
         say = self.say.weight.unflatten(0, (self.size, -1))
-        return self.see.weight*(value < unit[:, None]), self.mix.weight*(unit <= unit[:, None]), say*(unit <= value[:, None, None])
+        return self.see.weight*(value < unit[:, None]), self.mix.weight*(unit <= unit[:,
+                                                                                      None]), say*(
+                                                                                          unit <= value[:, None, None])
 
     def numbers(self, x:Tensor, z:Tensor) -> Tensor:
         "The numbers of every factor, all at once, (n, *shape, size)."
         see, mix, say = self.weights()
-        a = self.act(nn.functional.linear(self.scaled(x).flatten(1), see, self.see.bias) + self.code(z))
+        a = self.act(nn.functional.linear(self.scaled(x).flatten(1), see, self.see.bias)
+                     + self.code(z))
         a = a + self.act(nn.functional.linear(a, mix, self.mix.bias))
-        return nn.functional.linear(a, say.flatten(0, 1), self.say.bias).view(-1, *self.shape, self.one.size)
+        return nn.functional.linear(a, say.flatten(0, 1), self.say.bias).view(-1, *self.shape,
+                                                                              self.one.size)
 
     def draw(self, z:Tensor) -> Tensor:
         "A datum for each code, (n, *shape): every hidden unit is computed once."
@@ -172,9 +196,13 @@ class MADE(MaskedNet):
         first, second = z.new_zeros(2, len(z), len(self.degree))
         seen = z.new_zeros(len(z), self.size)
         for i in range(self.size):
-            units = slice(i, None, self.size)                                           # those of degree i
-            first[:, units] = self.act(nn.functional.linear(seen, see[units], self.see.bias[units]) + code[:, units])
-            second[:, units] = first[:, units] + self.act(nn.functional.linear(first, mix[units], self.mix.bias[units]))
+            # those of degree i
+            units = slice(i, None, self.size)
+            first[:, units] = self.act(nn.functional.linear(seen, see[units], self.see.bias[units])
+                                       + code[:, units])
+            second[:, units] = first[:,
+                                     units] + self.act(nn.functional.linear(first, mix[units],
+                                                                            self.mix.bias[units]))
             values.append(self.one(nn.functional.linear(second, say[i], bias[i])).sample())
             seen[:, i] = self.scaled(values[-1])
         return torch.stack(values, 1).view(-1, *self.shape)

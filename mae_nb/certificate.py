@@ -28,18 +28,21 @@ class Certificate(NamedTuple):
     interval: Interval # I_p(z, x)
     tol: float # how far from M still counts as held, nats
     held: bool # is the 95 % interval inside M ± tol?
-    why: str # 'held', 'no target', 'not converged', 'ceiling of x', 'decoder class', 'estimator' or 'missed' (not looked for)
+    # 'held', 'no target', 'not converged', 'ceiling of x', 'decoder class', 'estimator' or 'missed' (not looked for)
+    why: str
     advice: str = '' # what would help
     @property
     def verdict(self) -> str:
         "'held'; 'not held': the interval is outside; 'undecided': it is neither inside nor outside; 'no target'."
-        return self.why if self.why in ('held', 'no target') else 'undecided' if self.why == 'estimator' else 'not held'
+        return self.why if self.why in ('held',
+                                        'no target') else 'undecided' if self.why == 'estimator' else 'not held'
 
     def __str__(self):
         measured = f"I = {self.interval._replace(note='')}"
         if self.target is None: return f"{measured}; no target was set"
         reason = '' if self.why in ('held', 'missed') else f' ({self.why})'
-        return f"asked {self.target:g} ± {self.tol:g} nats: {self.verdict}{reason}; {measured}" + (f". {self.advice}" if self.advice else '')
+        return (f"asked {self.target:g} ± {self.tol:g} nats: {self.verdict}{reason}; {measured}"
+                + (f". {self.advice}" if self.advice else ''))
 
 # %% ../nbs/theory/06_certificate.ipynb #785fe6d5
 def certify(
@@ -56,19 +59,25 @@ def certify(
     seed:int|None=0, # None continues the present random numbers
 ) -> Certificate:
     "Measure until M is proved held or not held, by the 95 % interval, and say why not; undecided where the budget ends first."
-    proposal = mixture(infomax, prior, weights=(.9, .1))                             # defensive, in case the net misses a part of the posterior
+    # defensive, in case the net misses a part of the posterior
+    proposal = mixture(infomax, prior, weights=(.9, .1))
     with measuring(decoder, infomax, prior, seed=seed), warnings.catch_warnings():
-        warnings.simplefilter('ignore')                                              # what limits the interval is said in the verdict
+        # what limits the interval is said in the verdict
+        warnings.simplefilter('ignore')
         while True:
             found = mutual_information(decoder, prior, proposal, k, n, rows=rows)
             wide, spent = found.width > 4*found.stderr, 4*n*k > budget
             if target is None: return Certificate(None, found, tol, False, 'no target')
-            if target - tol <= found.lower95 and found.upper95 <= target + tol: return Certificate(target, found, tol, True, 'held')
+            if target - tol <= found.lower95 and found.upper95 <= target + tol:
+                return Certificate(target, found, tol, True, 'held')
             if found.upper95 < target - tol or found.lower95 > target + tol:
-                why = diagnosis(decoder, infomax, prior, target, found, budget, rows) if explain else ('missed', "`certificate()` looks for the reason")
+                why = diagnosis(decoder, infomax, prior, target, found, budget,
+                                rows) if explain else ('missed',
+                                                       "`certificate()` looks for the reason")
                 return Certificate(target, found, tol, False, *why)
             if spent:
-                remedy = "its ends are far apart: a better infomax net (`fit_proposal`)" if wide else "it is noisy: a larger budget"
+                remedy = ("its ends are far apart: a better infomax net (`fit_proposal`)" if wide
+                          else "it is noisy: a larger budget")
                 advice = f"The interval is neither inside nor outside the tolerance, and {remedy} or a larger tol would decide"
                 return Certificate(target, found, tol, False, 'estimator', advice)
             n, k = (n, 4*k) if wide else (4*n, k)
@@ -84,8 +93,10 @@ def diagnosis(
     rows:int,
 ) -> tuple[str, str]: # why, and what would help
     "Why a target is not held: unfinished training, the ceiling of x, or the decoder's class."
-    def distance(interval): return max(target - interval.upper95, interval.lower95 - target, 0.)                           # from M, as far as proved
-    if not (isinstance(decoder, nn.Module) and isinstance(infomax, nn.Module)): return 'missed', "Why can be looked for where both nets are modules"
+    # from M, as far as proved
+    def distance(interval): return max(target - interval.upper95, interval.lower95 - target, 0.)
+    if not (isinstance(decoder, nn.Module) and isinstance(infomax, nn.Module)):
+        return 'missed', "Why can be looked for where both nets are modules"
     before = distance(found)
     reached, moving = probe(decoder, infomax, prior, target, found, before/4, budget, rows)
     alone = f"following the information alone, the decoder comes to {reached.middle:.3f}"
@@ -127,9 +138,11 @@ def probe(
             (errors[-1].abs() - terms.bound).backward()
             nn.utils.clip_grad_norm_(parameters, 1.)
             optimiser.step()
-        gaps.append(abs(torch.stack(errors[steps//2:]).mean().item()))               # a mean: one estimate may be off
+        # a mean: one estimate may be off
+        gaps.append(abs(torch.stack(errors[steps//2:]).mean().item()))
         arrived, stuck = gaps[-1] < .1*gaps[0], gaps[-1] > .95*gaps[-2]
         if arrived or stuck: break
     proposal, k = mixture(infomax, prior, weights=(.9, .1)), max(found.k, 1)
-    reached = mutual_information(decoder, prior, proposal, k, max(1024, min(16384, budget//k)), rows=rows, tol=tol, budget=budget)
+    reached = mutual_information(decoder, prior, proposal, k, max(1024, min(16384, budget//k)),
+                                 rows=rows, tol=tol, budget=budget)
     return reached, not (arrived or stuck)

@@ -32,7 +32,8 @@ def check_count(
     least:int=1, # the smallest value allowed
 ) -> int:
     "A whole number of at least `least`."
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least: refuse(name, repr(value), f"a whole number of at least {least}")
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        refuse(name, repr(value), f"a whole number of at least {least}")
     return int(value)
 
 # %% ../nbs/common/00_checks.ipynb #114e106c
@@ -44,7 +45,9 @@ def check_number(
     high:float=math.inf, # the largest value allowed
 ) -> float:
     "A finite number in [`low`, `high`]."
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value) or not low <= float(value) <= high:
+    if isinstance(value, bool) or not isinstance(value,
+                                                 numbers.Real) or not math.isfinite(
+                                                     value) or not low <= float(value) <= high:
         refuse(name, repr(value), takes)
     return float(value)
 
@@ -56,7 +59,9 @@ def require(
 ) -> Any: # the module
     "A module that only `what` needs, or a clear error."
     try: return importlib.import_module(module)
-    except ImportError: raise ImportError(f"{what} needs {module}, which is an extra: pip install 'mae_nb[{extra}]'.") from None
+    except ImportError:
+        raise ImportError(f"{what} needs {module}, which is an extra: pip install "
+                          f"'mae_nb[{extra}]'.") from None
 
 # %% ../nbs/common/00_checks.ipynb #cb322b5b
 def distribution_of(
@@ -68,8 +73,10 @@ def distribution_of(
     d = net(given)
     if not (hasattr(d, 'log_prob') and hasattr(d, 'sample')):
         refuse(name, f"a module whose output is a {type(d).__name__}",
-               "one that returns a torch.distributions.Distribution, such as Independent(Normal(mean, sd), 1)", TypeError)
+               "one that returns a torch.distributions.Distribution, such as "
+               "Independent(Normal(mean, sd), 1)", TypeError)
     if (shape := getattr(d, 'batch_shape', None)) is not None and shape != given.shape[:1]:
         refuse(name, f"a distribution of batch shape {tuple(shape)} for {len(given)} inputs",
-               f"one of batch shape ({len(given)},): wrap it as Independent(distribution, dims), dims counting the dimensions of an event")
+               f"one of batch shape ({len(given)},): wrap it as Independent(distribution, dims), "
+               "dims counting the dimensions of an event")
     return d

@@ -20,8 +20,10 @@ from torch.distributions import Distribution
 from .checks import check_count
 
 # %% ../nbs/common/01_context.ipynb #96b53c0a
-TURN = threading.RLock() # held by whoever uses the random numbers and settings that a process has once
-if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=getattr(TURN, '_at_fork_reinit'))  # noqa: B009
+# held by whoever uses the random numbers and settings that a process has once
+TURN = threading.RLock()
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=getattr(TURN, '_at_fork_reinit'))  # noqa: B009
 
 # %% ../nbs/common/01_context.ipynb #f8159c9e
 @contextmanager
@@ -55,12 +57,16 @@ def held_by(
     "What else `part` may call."
     if isinstance(part, (Tensor, type, str)): return []
     if isinstance(part, partial): return [part.func, *part.args, *part.keywords.values()]
-    if isinstance(part, MethodType): return [part.__func__, part.__self__, *vars(part.__self__).values()] if hasattr(part.__self__, '__dict__') else [part.__func__]
+    if isinstance(part, MethodType):
+        return [part.__func__, part.__self__,
+                *vars(part.__self__).values()] if hasattr(part.__self__,
+                                                          '__dict__') else [part.__func__]
     if isinstance(part, FunctionType): return captured(part)
     if isinstance(part, (list, tuple)): return [*part] if len(part) <= most else []
     if isinstance(part, dict): return [*part.values()] if len(part) <= most else []
     if not (callable(part) or isinstance(part, Distribution)): return []
-    slots = [getattr(part, name, None) for kind in type(part).__mro__ for name in getattr(kind, '__slots__', ())]
+    slots = [getattr(part, name, None) for kind in type(part).__mro__
+             for name in getattr(kind, '__slots__', ())]
     return [*getattr(part, '__dict__', {}).values(), *slots]
 
 # %% ../nbs/common/01_context.ipynb #75731384
@@ -69,16 +75,21 @@ def captured(
 ) -> list[Any]:
     "What a function refers to outside itself: variables of the functions around it, of its module, and its defaults."
     cells = [cell.cell_contents for cell in function.__closure__ or () if cell != type(cell)()]
-    named = [function.__globals__[name] for name in names_in(function.__code__) if name in function.__globals__]
-    ours = [g for g in named if not isinstance(g, FunctionType) or g.__globals__ is function.__globals__]  # no other module's functions
-    return [*cells, *ours, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    named = [function.__globals__[name] for name in names_in(function.__code__)
+             if name in function.__globals__]
+    # no other module's functions
+    ours = [g for g in named if not isinstance(g, FunctionType)
+            or g.__globals__ is function.__globals__]
+    return [*cells, *ours, *(function.__defaults__ or ()),
+            *(function.__kwdefaults__ or {}).values()]
 
 # %% ../nbs/common/01_context.ipynb #8b75ea9a
 def names_in(
     code:CodeType, # of a function
 ) -> set[str]:
     "The names that a function uses, those of the functions inside it included."
-    return set(code.co_names).union(*(names_in(inner) for inner in code.co_consts if isinstance(inner, CodeType)))
+    return set(code.co_names).union(*(names_in(inner) for inner in code.co_consts
+                                      if isinstance(inner, CodeType)))
 
 # %% ../nbs/common/01_context.ipynb #553b7f44
 @contextmanager
@@ -112,4 +123,6 @@ def measuring(
     seed:int|None=None, # None continues the present random numbers
 ):
     "A block that measures: evaluation mode, no gradients, validation on; all as before afterwards."
-    with seeded(seed), evaluating(*nets), validating(True), torch.no_grad(), torch.autocast('cpu', enabled=False): yield
+    with seeded(seed), evaluating(*nets), validating(True), torch.no_grad(), torch.autocast('cpu',
+                                                                                            enabled=False):
+        yield

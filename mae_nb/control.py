@@ -24,7 +24,8 @@ def ceiling(
 ) -> float: # nats
     "The most information that x can carry: the log of its number of values, or infinity."
     if (values := support_of(px)) is not None: return log_size(values, px.event_shape)
-    return math.log(len(px.enumerate_support(expand=False))) if is_enumerable(px, most=2**20) else math.inf
+    return math.log(len(px.enumerate_support(expand=False))) if is_enumerable(px,
+                                                                              most=2**20) else math.inf
 
 # %% ../nbs/theory/05_control.ipynb #7c1f20aa
 def log_size(
@@ -32,14 +33,17 @@ def log_size(
     shape:torch.Size, # of a datum
 ) -> float:
     "Logarithm of how many data there are; infinite unless they are finitely many."
-    if isinstance(values, (constraints.independent, constraints.MixtureSameFamilyConstraint)): return log_size(values.base_constraint, shape)
-    if isinstance(values, constraints.stack): return sum(log_size(each, shape[:-1]) for each in values.cseq)
+    if isinstance(values, (constraints.independent, constraints.MixtureSameFamilyConstraint)):
+        return log_size(values.base_constraint, shape)
+    if isinstance(values, constraints.stack):
+        return sum(log_size(each, shape[:-1]) for each in values.cseq)
     if hasattr(values, 'log_size'): return values.log_size(shape)
     if isinstance(values, type(constraints.one_hot)): return shape[:-1].numel()*math.log(shape[-1])
     if isinstance(values, type(constraints.boolean)): return shape.numel()*math.log(2)
     if not isinstance(values, constraints.integer_interval): return math.inf
     each = torch.as_tensor(values.upper_bound - values.lower_bound + 1).double().log()
-    if each.dim() > len(shape): each = each.flatten(0, each.dim() - len(shape) - 1).amax(0)  # the most, of several codes
+    # the most, of several codes
+    if each.dim() > len(shape): each = each.flatten(0, each.dim() - len(shape) - 1).amax(0)
     return each.expand(shape).sum().item()
 
 # %% ../nbs/theory/05_control.ipynb #a0c9129b
@@ -50,8 +54,11 @@ def check_target(
     "`target`, refused if no model could hold it."
     if target is None: return None
     if isinstance(target, numbers.Real) and float(target) > most:
-        refuse('target', f"{target} nats", f"at most {most:.4f} nats: x has {math.exp(most):.6g} values, and a code cannot say more about it than the logarithm of that")
-    return check_number('target', target, "a number of nats that is zero or more, or None for a plain VAE", low=0.)
+        refuse('target', f"{target} nats",
+               f"at most {most:.4f} nats: x has {math.exp(most):.6g} values, and a code cannot say "
+               "more about it than the logarithm of that")
+    return check_number('target', target,
+                        "a number of nats that is zero or more, or None for a plain VAE", low=0.)
 
 # %% ../nbs/theory/05_control.ipynb #81abe74c
 class Penalty:
@@ -110,7 +117,8 @@ def ramp(
 
 # %% ../nbs/theory/05_control.ipynb #8c5e5ec8
 CONTROLS: dict[str, Callable[..., PIMultiplier|Penalty]] = { # controllers by name
-    'pi': PIMultiplier, 'gentle': partial(PIMultiplier, gain=1., rate=.02, bound=3.), 'penalty': Penalty}
+    'pi': PIMultiplier, 'gentle': partial(PIMultiplier, gain=1., rate=.02, bound=3.),
+                                                            'penalty': Penalty}
 
 # %% ../nbs/theory/05_control.ipynb #babc693b
 def learning_rate(

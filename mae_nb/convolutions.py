@@ -22,7 +22,8 @@ def conv_in(
 ) -> nn.Sequential: # (batch, *shape) -> (batch, d_out)
     "Convolutional net: two layers of stride two, then one fully connected."
     c, h, w = picture(shape)
-    return nn.Sequential(Pictures(c, h, w), nn.Conv2d(c, width, 3, 2, 1), nn.SiLU(), nn.Conv2d(width, 2*width, 3, 2, 1), nn.SiLU(), nn.Flatten(),
+    return nn.Sequential(Pictures(c, h, w), nn.Conv2d(c, width, 3, 2, 1), nn.SiLU(),
+                         nn.Conv2d(width, 2*width, 3, 2, 1), nn.SiLU(), nn.Flatten(),
                          nn.Linear(2*width*quarter(h)*quarter(w), d_out))
 
 # %% ../nbs/nets/03_convolutions.ipynb #f9c01f56
@@ -35,8 +36,10 @@ def conv_out(
     "Convolutional net, the other way: one fully connected layer, then two that double height and width. Shi et al. 2016"
     c, h, w = picture(shape)
     deep = (2*width, quarter(h), quarter(w))
-    return nn.Sequential(nn.Linear(d_in, math.prod(deep)), nn.SiLU(), nn.Unflatten(1, deep), nn.Conv2d(2*width, 4*width, 3, padding=1), nn.PixelShuffle(2), nn.SiLU(),
-                         nn.Conv2d(width, 4*c*each, 3, padding=1), nn.PixelShuffle(2), Pixels(c, each, h, w))
+    return nn.Sequential(nn.Linear(d_in, math.prod(deep)), nn.SiLU(), nn.Unflatten(1, deep),
+                         nn.Conv2d(2*width, 4*width, 3, padding=1), nn.PixelShuffle(2), nn.SiLU(),
+                         nn.Conv2d(width, 4*c*each, 3, padding=1), nn.PixelShuffle(2),
+                         Pixels(c, each, h, w))
 
 # %% ../nbs/nets/03_convolutions.ipynb #61311d71
 class Pictures(nn.Module):
@@ -79,11 +82,14 @@ def picture(
 ) -> Picture:
     "Channels, height and width; warns where the channels seem to come last."
     if isinstance(shape, Picture): return shape
-    if len(shape) not in (2, 3): refuse('shape', tuple(shape), "(height, width) or (channels, height, width) of a picture")
+    if len(shape) not in (2, 3):
+        refuse('shape', tuple(shape), "(height, width) or (channels, height, width) of a picture")
     c, h, w = (check_count('shape', n) for n in ((1,)*(3 - len(shape)) + tuple(shape)))
     if min(c, h) > 4 and w in (1, 3, 4):
-        warnings.warn(f"The shape ({c}, {h}, {w}) is taken for {c} channels of {h} × {w} pixels. If the channels come last, "
-                      "move them to the front: x.transpose(0, 3, 1, 2) in NumPy, x.permute(0, 3, 1, 2) in PyTorch.", stacklevel=3)
+        warnings.warn(f"The shape ({c}, {h}, {w}) is taken for {c} channels of {h} × {w} pixels. "
+                      "If the channels come last, "
+                      "move them to the front: x.transpose(0, 3, 1, 2) in NumPy, x.permute(0, 3, "
+                      "1, 2) in PyTorch.", stacklevel=3)
     return Picture(c, h, w)
 
 # %% ../nbs/nets/03_convolutions.ipynb #d152c034

@@ -78,10 +78,14 @@ def draws(
     if is_enumerable(d):
         x = d.enumerate_support(expand=False)
         return x, d.log_prob(x).exp()
-    if getattr(d, 'has_rsample', False): x = stratified_rsample(d, n) if stratified else d.rsample((n,))
-    elif n < 2: refuse('n', n, "at least 2: the score function's baseline is the mean over the other samples")
+    if getattr(d, 'has_rsample', False):
+        x = stratified_rsample(d, n) if stratified else d.rsample((n,))
+    elif n < 2:
+        refuse('n', n, "at least 2: the score function's baseline is the mean over the other "
+                       "samples")
     else: x = d.sample((n,))
-    return x, torch.tensor(1/n, dtype=torch.float64, device=x.device)              # without dimensions: promotes no type
+    # without dimensions: promotes no type
+    return x, torch.tensor(1/n, dtype=torch.float64, device=x.device)
 
 # %% ../nbs/theory/00_core.ipynb #8d64381e
 def average(
@@ -103,7 +107,8 @@ def is_enumerable(
     most:int=1024, # at most this many values
 ) -> bool:
     "Does `d` list its support, and is the list short?"
-    return getattr(d, 'has_enumerate_support', False) and len(d.enumerate_support(expand=False)) <= most
+    return getattr(d, 'has_enumerate_support',
+                   False) and len(d.enumerate_support(expand=False)) <= most
 
 # %% ../nbs/theory/00_core.ipynb #ff58954d
 GOLDEN = (5**.5 - 1)/2 # golden ratio: its multiples, modulo 1, fill a line evenly
@@ -137,11 +142,14 @@ def prior_grid(
     shift:bool=False, # shift the grid by a random part of its spacing
     reach:float=1e-7, # the grid leaves out this much mass at each end
     dtype:torch.dtype|None=None, # None: that of the prior
-) -> tuple[Tensor, Tensor]: # codes (n**d_z, d_z), log-weights (n**d_z,) whose exponentials sum to one
+# codes (n**d_z, d_z), log-weights (n**d_z,) whose exponentials sum to one
+) -> tuple[Tensor, Tensor]:
     "Grid of codes and the logarithms of their weights, for integrals over the prior. Needs `prior.icdf`"
     base = prior.base_dist if isinstance(prior, Independent) else prior
     d_z = math.prod(prior.event_shape)
-    if d_z > 2 or not has_icdf(base): refuse('prior', repr(prior), "one over one or two dimensions, with a quantile function (icdf)")
+    if d_z > 2 or not has_icdf(base):
+        refuse('prior', repr(prior),
+               "one over one or two dimensions, with a quantile function (icdf)")
     u = prior.mean.new_full((d_z,), reach, dtype=dtype)
     low, high = base.icdf(u), base.icdf(1 - u)
     even = (2*torch.arange(n).to(u) + 1)/n - 1

@@ -33,10 +33,13 @@ def parts(
 ) -> list[Labelled]: # one for each share
     "Data in random order, cut into parts that share no row: for training, validation and test."
     for share in shares: check_number('shares', share, "positive numbers that sum to one", 1e-9, 1.)
-    if abs(sum(shares) - 1) > 1e-6: refuse('shares', f"{tuple(shares)}, which sum to {sum(shares):g}", "positive numbers that sum to one")
+    if abs(sum(shares) - 1) > 1e-6:
+        refuse('shares', f"{tuple(shares)}, which sum to {sum(shares):g}",
+               "positive numbers that sum to one")
     order = torch.randperm(len(data.y), generator=torch.Generator().manual_seed(seed))
     cuts = (np.cumsum(shares)*len(order)).round().astype(int)
-    return [Labelled(data.x[rows], data.y[rows]) for rows in order.tensor_split(torch.tensor(cuts[:-1]))]
+    return [Labelled(data.x[rows], data.y[rows])
+            for rows in order.tensor_split(torch.tensor(cuts[:-1]))]
 
 # %% ../nbs/use/00_data.ipynb #e9e99dee
 def digits(
@@ -60,17 +63,21 @@ def read_idx(
     if content[:2] == b'\x1f\x8b':
         try: content = gzip.decompress(content)
         except (EOFError, OSError, zlib.error): no("whose compression is broken")
-    if len(content) < 4 or content[:2] != b'\0\0' or content[2] not in TYPES: no("which does not begin like one")
+    if len(content) < 4 or content[:2] != b'\0\0' or content[2] not in TYPES:
+        no("which does not begin like one")
     begin = 4 + 4*content[3]
     if len(content) < begin: no("which is cut short")
     shape, kind = struct.unpack(f'>{content[3]}I', content[4:begin]), np.dtype(TYPES[content[2]])
     announced = int(np.prod(shape, dtype=object))*kind.itemsize
-    if len(content) - begin != announced: no(f"which announces {announced:,} bytes of numbers and holds {len(content) - begin:,}")
-    array = torch.tensor(np.frombuffer(content, kind, offset=begin).reshape(shape).astype('f4' if kind.kind == 'f' else 'i8'))
+    if len(content) - begin != announced:
+        no(f"which announces {announced:,} bytes of numbers and holds {len(content) - begin:,}")
+    array = torch.tensor(np.frombuffer(content, kind, offset=begin).reshape(shape).astype('f4'
+                                                                                          if kind.kind == 'f' else 'i8'))
     return array
 
 # %% ../nbs/use/00_data.ipynb #3acc0094
-PARTS = {'train': 'train', 'test': '(?:t10k|test)'} # as the names of files begin, after a prefix; EMNIST says test
+# as the names of files begin, after a prefix; EMNIST says test
+PARTS = {'train': 'train', 'test': '(?:t10k|test)'}
 
 # %% ../nbs/use/00_data.ipynb #79cc3f43
 def idx_files(
@@ -92,16 +99,19 @@ def mnist(
 ) -> Labelled: # x (n, height, width)
     "MNIST, or another data set of its format, from files that you have."
     if part not in PARTS: refuse('part', repr(part), "'train' or 'test'")
-    if not Path(folder).is_dir(): refuse('folder', folder, "a folder that exists", FileNotFoundError)
+    if not Path(folder).is_dir():
+        refuse('folder', folder, "a folder that exists", FileNotFoundError)
     images, labels = (idx_files(folder, part, kind) for kind in ('images', 'labels'))
     if prefix is None:
         if '' not in images and len(images) > 1:
-            refuse('prefix', "None", f"one of those in {folder}: {', '.join(map(repr, sorted(images)))}")
+            refuse('prefix', "None", f"one of those in {folder}: "
+                                     f"{', '.join(map(repr, sorted(images)))}")
         prefix = '' if '' in images else next(iter(images), '')
     for kind, found in (('images-idx3', images), ('labels-idx1', labels)):
         if prefix not in found:
             missing = f"{prefix}{'t10k' if part == 'test' else 'train'}-{kind}-ubyte"
-            refuse('folder', f"{folder} without {missing}", "one with files in MNIST's format, compressed or not", FileNotFoundError)
+            refuse('folder', f"{folder} without {missing}",
+                   "one with files in MNIST's format, compressed or not", FileNotFoundError)
     return labelled(images[prefix], labels[prefix], binary)
 
 # %% ../nbs/use/00_data.ipynb #001253c3
@@ -113,9 +123,13 @@ def labelled(
     "Pictures and their labels, checked."
     def no(what, takes): refuse('folder', what, takes)
     x, y = read_idx(images), read_idx(labels)
-    if x.dim() != 3 or x.numel() == 0: no(f"{images} of shape {tuple(x.shape)}", "pictures of shape (n, height, width)")
-    if x.is_floating_point() or x.min() < 0 or x.max() > 255: no(f"{images} with other values", "grey values, whole numbers from 0 to 255")
-    if y.dim() != 1: no(f"{labels} of shape {tuple(y.shape)}", "one label for each picture, shape (n,)")
+    if x.dim() != 3 or x.numel() == 0:
+        no(f"{images} of shape {tuple(x.shape)}", "pictures of shape (n, height, width)")
+    if x.is_floating_point() or x.min() < 0 or x.max() > 255:
+        no(f"{images} with other values", "grey values, whole numbers from 0 to 255")
+    if y.dim() != 1:
+        no(f"{labels} of shape {tuple(y.shape)}", "one label for each picture, shape (n,)")
     if y.is_floating_point(): no(f"{labels} of {y.dtype}", "whole numbers")
-    if len(x) != len(y): no(f"{len(x)} pictures in {images} and {len(y)} labels in {labels}", "as many of both")
+    if len(x) != len(y):
+        no(f"{len(x)} pictures in {images} and {len(y)} labels in {labels}", "as many of both")
     return Labelled((x >= 128).float() if binary else x, y)

@@ -31,7 +31,8 @@ class BitSequence(Distribution):
     def enumerate_support(self, expand:bool=True) -> Tensor:
         "All sequences, (2**length, *batch or ones, length)."
         length = self.event_shape[0]
-        x = (torch.arange(2**length, device=self.offset.device)[:, None] >> torch.arange(length, device=self.offset.device) & 1).to(self.offset)
+        x = (torch.arange(2**length, device=self.offset.device)[:, None] >> torch.arange(length,
+                                                                                         device=self.offset.device) & 1).to(self.offset)
         x = x.view(-1, *[1]*len(self.batch_shape), length)
         return x.expand(-1, *self.batch_shape, length) if expand else x
 
@@ -47,12 +48,14 @@ class BitSequence(Distribution):
         x: list[Tensor] = []
         before = torch.zeros_like(self.offset[..., 0])
         for offset, copying in zip(self.offset.unbind(-1), self.copying.unbind(-1)):
-            x.append((torch.rand(shape[:-1], device=offset.device).to(offset) < (offset + copying*before).sigmoid()).to(offset))
+            x.append((torch.rand(shape[:-1], device=offset.device).to(offset) < (offset
+                                                                                 + copying*before).sigmoid()).to(offset))
             before = 2*x[-1] - 1
         return torch.stack(x, -1)
 
 # %% ../nbs/nets/00_distributions.ipynb #6b395730
-FAMILIES = {'normal': torch.special.log_ndtr, 'logistic': nn.functional.logsigmoid} # log F of the standard distributions
+# log F of the standard distributions
+FAMILIES = {'normal': torch.special.log_ndtr, 'logistic': nn.functional.logsigmoid}
 
 # %% ../nbs/nets/00_distributions.ipynb #81c1b60d
 def log_between(
@@ -77,14 +80,17 @@ class Rounded(Distribution):
         levels:int, # how many values
         family:str='normal', # 'normal' or 'logistic'
     ):
-        self.logits, self.centre, self.scale, self.levels, self.family = logits.log_softmax(-1), mean, scale, levels, family
+        self.logits, self.centre, self.scale, self.levels, self.family = logits.log_softmax(
+            -1), mean, scale, levels, family
         super().__init__(logits.shape[:-1], validate_args=False)
 
     has_enumerate_support = True
 
     def enumerate_support(self, expand:bool=True) -> Tensor:
         "All values, (levels, *batch), or with ones in place of the batch."
-        values = torch.arange(self.levels, device=self.logits.device).view(-1, *[1]*len(self.batch_shape))
+        values = torch.arange(self.levels, device=self.logits.device).view(-1,
+                                                                           *[1]*len(
+                                                                               self.batch_shape))
         return values.expand(-1, *self.batch_shape) if expand else values
 
     @property
@@ -95,18 +101,24 @@ class Rounded(Distribution):
     def log_prob(self, value:Tensor) -> Tensor:
         "Log-probability of whole numbers (..., *batch)."
         n = value[..., None].to(self.centre.dtype)
-        far = 1e6*self.levels                                                                        # infinity, but with a gradient
+        # infinity, but with a gradient
+        far = 1e6*self.levels
         low, high = torch.where(n > 0, n - .5, -far), torch.where(n < self.levels - 1, n + .5, far)
-        return (self.logits + log_between(FAMILIES[self.family], (low - self.centre)/self.scale, (high - self.centre)/self.scale)).logsumexp(-1)
+        return (self.logits + log_between(FAMILIES[self.family], (low - self.centre)/self.scale,
+                                          (high - self.centre)/self.scale)).logsumexp(-1)
 
     @torch.no_grad()
     def sample(self, sample_shape=()) -> Tensor:
         "Draws, (*sample_shape, *batch), whole numbers."
         shape = self._extended_shape(torch.Size(sample_shape))
-        noise = torch.rand(*shape, self.logits.shape[-1], device=self.logits.device, dtype=self.logits.dtype).clamp(1e-7, 1 - 1e-7)
-        chosen = (self.logits - (-noise.log()).log()).argmax(-1, keepdim=True)                       # Gumbel's trick
-        mean, scale = (t.expand(*shape, -1).gather(-1, chosen)[..., 0] for t in (self.centre, self.scale))
-        draw = torch.randn_like(mean) if self.family == 'normal' else torch.rand_like(mean).logit(1e-7)
+        noise = torch.rand(*shape, self.logits.shape[-1], device=self.logits.device,
+                           dtype=self.logits.dtype).clamp(1e-7, 1 - 1e-7)
+        # Gumbel's trick
+        chosen = (self.logits - (-noise.log()).log()).argmax(-1, keepdim=True)
+        mean, scale = (t.expand(*shape, -1).gather(-1, chosen)[..., 0]
+                       for t in (self.centre, self.scale))
+        draw = (torch.randn_like(mean) if self.family == 'normal'
+                else torch.rand_like(mean).logit(1e-7))
         return (mean + scale*draw).round().clamp(0, self.levels - 1).long()
 
     @property
@@ -133,12 +145,14 @@ class Product(Distribution):
     @property
     def mean(self) -> Tensor:
         "Means, (*batch, columns); of categories, the most probable one."
-        return torch.stack([c.probs.argmax(-1).to(c.probs) if isinstance(c, Categorical) else c.mean for c in self.columns], -1)
+        return torch.stack([c.probs.argmax(-1).to(c.probs) if isinstance(c, Categorical) else c.mean
+                            for c in self.columns], -1)
 
     def sample(self, sample_shape=()) -> Tensor:
         "Draws, (*sample_shape, *batch, columns)."
         drawn = [c.sample(sample_shape) for c in self.columns]
-        return torch.stack([d.to(torch.promote_types(d.dtype, torch.get_default_dtype())) for d in drawn], -1)
+        return torch.stack([d.to(torch.promote_types(d.dtype, torch.get_default_dtype()))
+                            for d in drawn], -1)
 
     def log_prob(self, value:Tensor) -> Tensor:
         "Log-probability of rows (..., columns)."
@@ -165,20 +179,29 @@ class Autoregressive(Distribution):
         "Log-probability of data (..., *event), by teacher forcing. Eq. (1)"
         event = len(self.event_shape)
         shape = torch.broadcast_shapes(value.shape[:value.dim() - event], self.batch_shape)
-        x, z = value.expand(*shape, *self.event_shape).reshape(-1, *self.event_shape), self.z.expand(*shape, -1).reshape(-1, self.z.shape[-1])
+        x, z = value.expand(*shape, *self.event_shape).reshape(-1,
+                                                               *self.event_shape), self.z.expand(
+                                                                   *shape, -1).reshape(
+                                                                       -1, self.z.shape[-1])
         size = len(x) if torch.is_grad_enabled() else self.rows
-        with self.as_made(): parts = [self.net.log_prob(*some) for some in zip(x.split(max(1, size)), z.split(max(1, size)))]
+        with self.as_made():
+            parts = [self.net.log_prob(*some)
+                     for some in zip(x.split(max(1, size)), z.split(max(1, size)))]
         return torch.cat(parts).view(shape)
 
     @torch.no_grad()
     def sample(self, sample_shape=()) -> Tensor:
         "Draws, value by value, (*sample_shape, *batch, *event)."
         shape = (*sample_shape, *self.batch_shape)
-        with self.as_made(): return self.net.draw(self.z.expand(*shape, -1).reshape(-1, self.z.shape[-1])).view(*shape, *self.event_shape)
+        with self.as_made():
+            return self.net.draw(self.z.expand(*shape, -1).reshape(-1,
+                                                                   self.z.shape[-1])).view(
+                                                                       *shape, *self.event_shape)
 
     def as_made(self):
         "A block in which the net is in the mode that it was in when it gave this distribution."
-        return evaluating(self.net) if getattr(self.net, 'training', False) and not self.training else nullcontext()
+        return evaluating(self.net) if getattr(self.net, 'training',
+                                               False) and not self.training else nullcontext()
 
 # %% ../nbs/nets/00_distributions.ipynb #09cce3a1
 class NormalMixture(Distribution):
@@ -201,23 +224,33 @@ class NormalMixture(Distribution):
 
     def log_prob(self, value:Tensor) -> Tensor:
         "Log-density of codes (..., d_z)."
-        return (self.logits + Normal(self.centre, self.sd).log_prob(value[..., None, :]).sum(-1)).logsumexp(-1)
+        return (self.logits + Normal(self.centre,
+                                     self.sd).log_prob(value[..., None, :]).sum(-1)).logsumexp(-1)
 
     @torch.no_grad()
     def sample(self, sample_shape=()) -> Tensor:
         "Draws, (*sample_shape, *batch, d_z)."
         shape = self._extended_shape(torch.Size(sample_shape))
-        uniform = torch.rand(*shape[:-1], self.logits.shape[-1]).to(self.logits).clamp(1e-7, 1 - 1e-7)
-        chosen = (self.logits - (-uniform.log()).log()).argmax(-1)[..., None, None].expand(*shape[:-1], 1, shape[-1])    # Gumbel's trick
-        centre, sd = (a.expand(*shape[:-1], *a.shape[-2:]).gather(-2, chosen)[..., 0, :] for a in (self.centre, self.sd))
+        uniform = torch.rand(*shape[:-1], self.logits.shape[-1]).to(self.logits).clamp(1e-7,
+                                                                                       1 - 1e-7)
+        # Gumbel's trick
+        chosen = (self.logits - (-uniform.log()).log()).argmax(-1)[..., None,
+                                                                   None].expand(*shape[:-1], 1,
+                                                                                shape[-1])
+        centre, sd = (a.expand(*shape[:-1], *a.shape[-2:]).gather(-2, chosen)[..., 0, :]
+                      for a in (self.centre, self.sd))
         return centre + sd*torch.randn_like(centre)
 
     def rsample(self, sample_shape=()) -> Tensor:
         "The same draws, through which gradients pass: coordinate by coordinate, by Eq. (1)."
         log_weight, out = self.logits, []
-        for value, centre, sd in zip(self.sample(sample_shape).unbind(-1), self.centre.unbind(-1), self.sd.unbind(-1)):
-            part, weight = Normal(centre, sd), log_weight.softmax(-1)                    # of each component, given the coordinates so far
-            u, density = ((weight*f).sum(-1) for f in (part.cdf(value[..., None]), part.log_prob(value[..., None]).exp()))
+        for value, centre, sd in zip(self.sample(sample_shape).unbind(-1), self.centre.unbind(-1),
+                                     self.sd.unbind(-1)):
+            # of each component, given the coordinates so far
+            part, weight = Normal(centre, sd), log_weight.softmax(-1)
+            u, density = ((weight*f).sum(-1)
+                          for f in (part.cdf(value[..., None]),
+                                    part.log_prob(value[..., None]).exp()))
             out.append(value - (u - u.detach())/density.detach().clamp(min=1e-30))
             log_weight = log_weight + part.log_prob(out[-1][..., None])
         return torch.stack(out, -1)

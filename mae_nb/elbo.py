@@ -73,7 +73,8 @@ def importance_weighted(
 ) -> Tensor: # (batch,)
     "Importance-weighted lower bound on log p(x) of each datum, in nats. Eq. (6); Burda et al. 2016"
     check_count('k', k)
-    with measuring(decoder, prior, proposal): return log_mean_exp(log_weights(x, decoder, prior, proposal, k))
+    with measuring(decoder, prior, proposal):
+        return log_mean_exp(log_weights(x, decoder, prior, proposal, k))
 
 # %% ../nbs/theory/01_elbo.ipynb #950288d5
 def annealed(

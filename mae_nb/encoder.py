@@ -30,9 +30,12 @@ class EncoderSide(NamedTuple):
     batch: int # data that stand in for all, where q(z) is needed
     active: int # units whose mean varies by more than the threshold
     def __str__(self):
-        capped = " (near its cap: more data in a batch would raise it)" if self.included.mean > math.log(self.batch) - .7 else ''
-        return (f"rate {self.rate} nats (upper bound on I_q)\nI_q at least {self.included}, self included; log(batch) = {math.log(self.batch):.2f}{capped}\n"
-                f"I_q at most {self.excluded}, self excluded\naggregate KL at least {self.kl_excluded}, at most {self.kl_included}\nactive units {self.active}")
+        capped = (" (near its cap: more data in a batch would raise it)"
+                  if self.included.mean > math.log(self.batch) - .7 else '')
+        return (f"rate {self.rate} nats (upper bound on I_q)\nI_q at least {self.included}, self "
+                f"included; log(batch) = {math.log(self.batch):.2f}{capped}\n"
+                f"I_q at most {self.excluded}, self excluded\naggregate KL at least "
+                f"{self.kl_excluded}, at most {self.kl_included}\nactive units {self.active}")
 
 # %% ../nbs/use/03_encoder.ipynb #ad66dd7f
 def encoder_side(
@@ -44,7 +47,8 @@ def encoder_side(
     seed:int|None=None, # None continues the present random numbers
 ) -> EncoderSide:
     "Rate, bounds on I_q and on the aggregate KL, and active units, by one code a datum. Eq. (1); Hoffman & Johnson 2016, Poole et al. 2019, Burda et al. 2016"
-    check_count('batch', batch, least=2); check_number('threshold', threshold, "a number that is zero or more", low=0.)
+    check_count('batch', batch, least=2)
+    check_number('threshold', threshold, "a number that is zero or more", low=0.)
     if len(x) < 2: refuse('x', f"{len(x)} data", "at least two")
     size, parts = min(batch, len(x)), []
     with measuring(encoder, prior, seed=seed):
@@ -52,13 +56,19 @@ def encoder_side(
         for rows in order[:len(x)//size*size].split(size):
             q = distribution_of('encoder', encoder, x[rows])
             z = q.sample()
-            log_q = q.log_prob(z[:, None].expand(size, size, -1))                              # row i: code i under every datum
+            # row i: code i under every datum
+            log_q = q.log_prob(z[:, None].expand(size, size, -1))
             own, others = log_q.diagonal(), log_q.clone().fill_diagonal_(-math.inf)
             try: means = q.mean, q.mean
-            except NotImplementedError: means = q.sample((64,)).mean(0), q.sample((64,)).mean(0)   # two of them, so that noise is not taken for variance
-            included, excluded, log_p = log_q.logsumexp(1) - math.log(size), others.logsumexp(1) - math.log(size - 1), log_prob_of(prior, z)   # log q(z)
-            parts.append((rate(q, prior, z), own - included, own - excluded, excluded - log_p, included - log_p, *means))
+            # two of them, so that noise is not taken for variance
+            except NotImplementedError: means = q.sample((64,)).mean(0), q.sample((64,)).mean(0)
+            # log q(z)
+            included, excluded, log_p = log_q.logsumexp(1) - math.log(size), others.logsumexp(
+                1) - math.log(size - 1), log_prob_of(prior, z)
+            parts.append((rate(q, prior, z), own - included, own - excluded, excluded - log_p,
+                          included - log_p, *means))
     *values, a, b = (torch.cat(part) for part in zip(*parts))
     average, *bounds = map(estimate, values)
     variance = ((a - a.mean(0))*(b - b.mean(0))).sum(0)/(len(a) - 1)
-    return EncoderSide(average, bounds[0], bounds[1], bounds[2], bounds[3], size, int((variance > threshold).sum()))
+    return EncoderSide(average, bounds[0], bounds[1], bounds[2], bounds[3], size,
+                       int((variance > threshold).sum()))

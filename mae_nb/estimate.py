@@ -24,7 +24,9 @@ def frozen(
     net:nn.Module, # any network
 ) -> Callable: # the same function
     "`net` as a fixed function: gradients pass through to its input, and never to its parameters."
-    return lambda *args: functional_call(net, {name: p.detach() for name, p in net.named_parameters()}, args)
+    return lambda *args: functional_call(net,
+                                         {name: p.detach() for name, p in net.named_parameters()},
+                                         args)
 
 # %% ../nbs/theory/04_estimate.ipynb #80bcb1d8
 class ModelTerms(NamedTuple):
@@ -70,8 +72,12 @@ def model_terms(
     has_path = is_enumerable(px) or getattr(px, 'has_rsample', False)
     x, w = draws(px, n=1, stratified=True) if has_path else (px.sample((1,)), torch.ones(()))
     log_px = px.log_prob(x)
-    with torch.set_grad_enabled(has_path or k == 0):                                                             # else it is a reward, and needs no graph
-        if k == 0: pointwise = log_prob_of_codes(infomax if joint else frozen(infomax), x, z) - p_z.log_prob(z)   # Barber & Agakov
+    # else it is a reward, and needs no graph
+    with torch.set_grad_enabled(has_path or k == 0):
+        # Barber & Agakov
+        if k == 0:
+            pointwise = log_prob_of_codes(infomax if joint else frozen(infomax), x,
+                                          z) - p_z.log_prob(z)
         else: pointwise = log_px - log_evidence(x, log_px)
     if not has_path: pointwise = rewarded(pointwise, log_px)
     information = (log_w.exp()*(w*pointwise).sum(0)).sum()
@@ -117,9 +123,11 @@ def codes_on_grid(
     px = decoder(coarse)
     p = px.log_prob(px.enumerate_support(expand=False)).exp()
     change, gap = (p[:, 1:] - p[:, :-1]).abs().sum(0), coarse.diff(dim=0)[:, 0]
-    each = ((1 - share)/len(gap) + share*change/(change.sum() + 1e-3))/gap         # density of codes on each interval,
+    # density of codes on each interval,
+    each = ((1 - share)/len(gap) + share*change/(change.sum() + 1e-3))/gap
     a, b, c, d = torch.cat([each[:1]]*2 + [each] + [each[-1:]]*2).unfold(0, 4, 1).T
-    z, density = spread(coarse[:, 0], (a + 3*b + 3*c + d)/8, n)                      # and, smoothly, at their ends
+    # and, smoothly, at their ends
+    z, density = spread(coarse[:, 0], (a + 3*b + 3*c + d)/8, n)
     log_w = prior.log_prob(z[:, None]) - density.log()
     return z[:, None], log_w - log_w.logsumexp(0)
 
@@ -133,7 +141,8 @@ def spread(
     gap = nodes.diff()
     mass = torch.cat([nodes.new_zeros(1), (gap*(density[1:] + density[:-1])/2).cumsum(0)])
     u = mass[-1]*(torch.arange(n).to(nodes) + torch.rand(()).to(nodes))/n
-    i = torch.searchsorted(mass[1:-1].clone(), u, right=True)                        # the interval that a point falls into
+    # the interval that a point falls into
+    i = torch.searchsorted(mass[1:-1].clone(), u, right=True)
     low, high, part = density[i], density[i + 1], (u - mass[i])/gap[i]
     here = (low**2 + 2*(high - low)*part).clamp(min=0).sqrt()
     return nodes[i] + gap[i]*2*part/(low + here), here
@@ -142,11 +151,13 @@ def spread(
 def by_quadrature(
     px:Distribution, # p(x|z) at the codes of a grid
     log_w:Tensor, # log-weights of these codes, (n,)
-) -> Callable[[Tensor, Tensor], Tensor]: # x (s, n or 1, *event), log p(x|z) of the codes they came from (s, n) -> log p(x), (s, n or 1)
+# x (s, n or 1, *event), log p(x|z) of the codes they came from (s, n) -> log p(x), (s, n or 1)
+) -> Callable[[Tensor, Tensor], Tensor]:
     "Log-evidence of samples as a sum over the grid that generated them; a category shared by all codes is summed once."
     def log_evidence(x, log_px):
         if x.shape[1] < len(log_w): return (log_px + log_w).logsumexp(-1, keepdim=True)
-        least = (log_px + log_w).detach() - 40                                       # adds less than float32 can tell; `exp` is slow where it underflows
+        # adds less than float32 can tell; `exp` is slow where it underflows
+        least = (log_px + log_w).detach() - 40
         return (px.log_prob(x.unsqueeze(2)) + log_w).clamp(min=least.unsqueeze(-1)).logsumexp(-1)
     return log_evidence
 
@@ -158,14 +169,16 @@ def by_sandwich(
     z:Tensor, # codes, (n, d_z)
     px:Distribution, # p(x|z) at these codes
     k:int, # proposals for each datum, at least 1
-) -> Callable[[Tensor, Tensor], Tensor]: # x (s, n or 1, *event), log p(x|z) of the codes they came from (s, n) -> log p(x), (s, n or 1)
+# x (s, n or 1, *event), log p(x|z) of the codes they came from (s, n) -> log p(x), (s, n or 1)
+) -> Callable[[Tensor, Tensor], Tensor]:
     "Log-evidence of samples, half way between the estimates that leave out and that include the code they came from."
     @torch.no_grad()
     def proposal(x): return infomax(x.detach())
     def log_evidence(x, log_px):
         log_w = log_weights(x.flatten(0, 1), decoder, prior, proposal, k).view(k, *x.shape[:2])
         log_w0 = log_px + prior.log_prob(z) - log_prob_of_codes(proposal, x, z)
-        return (log_mean_exp(log_w) + log_mean_exp(torch.cat([log_w0[None], log_w.expand(k, *log_w0.shape)])))/2
+        return (log_mean_exp(log_w)
+                + log_mean_exp(torch.cat([log_w0[None], log_w.expand(k, *log_w0.shape)])))/2
     return log_evidence
 
 # %% ../nbs/theory/04_estimate.ipynb #7574affa

@@ -24,7 +24,8 @@ from .mae import MutualAutoencoder
 from .train import fit
 
 # %% ../nbs/use/06_estimator.ipynb #de693bcb
-__sklearn__ = require('sklearn', 'sklearn', 'MutualCodes')                         # first, for its clear error
+# first, for its clear error
+__sklearn__ = require('sklearn', 'sklearn', 'MutualCodes')
 
 # %% ../nbs/use/06_estimator.ipynb #69f97712
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -65,7 +66,8 @@ def log_likelihoods(
     "Importance-weighted lower bound on log p(x) of each datum, a function of that datum alone."
     noise = even_noise(k, mae.prior.event_shape[0])
     def proposal(x): return SameNoise(mae.encoder(x), noise)
-    return in_chunks(lambda some: importance_weighted(some, mae.decoder, mae.prior, proposal, k), x, rows//k)
+    return in_chunks(lambda some: importance_weighted(some, mae.decoder, mae.prior, proposal, k), x,
+                     rows//k)
 
 # %% ../nbs/use/06_estimator.ipynb #42aa4966
 def means(
@@ -77,7 +79,8 @@ def means(
 
 # %% ../nbs/use/06_estimator.ipynb #467e18d2
 WHOLE = 'categorical', 'rounded', 'logistics' # likelihoods of whole numbers
-BUDGET = 2**18 # codes decoded for the certificate of a fit: a second or so; `mae_.certificate()` has more
+# codes decoded for the certificate of a fit: a second or so; `mae_.certificate()` has more
+BUDGET = 2**18
 
 # %% ../nbs/use/06_estimator.ipynb #d46cc88a
 class MutualCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -104,15 +107,20 @@ class MutualCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         "Train a model on the rows, and measure what its code carries; warns where the target is not held."
         check_number('tol', self.tol, "a positive number of nats", low=1e-12)
         X = self._rows(X, reset=True)
-        seed, (centre, scale) = int(check_random_state(self.random_state).randint(2**31 - 1)), standard(X)
-        given = {name: as_python(getattr(self, name)) for name in ('target', 'likelihood', 'latents', 'width', 'levels')}
+        seed, (centre, scale) = int(
+            check_random_state(self.random_state).randint(2**31 - 1)), standard(X)
+        given = {name: as_python(getattr(self, name))
+                 for name in ('target', 'likelihood', 'latents', 'width', 'levels')}
         with seeded(seed): mae = ready_mae(X.shape[1], centre=centre, scale=scale, **given)
         with warnings.catch_warnings():
-            warnings.filterwarnings('ignore', 'asked .* nats', UserWarning)        # at the tolerance of `fit`; ours follows
+            # at the tolerance of `fit`; ours follows
+            warnings.filterwarnings('ignore', 'asked .* nats', UserWarning)
             self.history_ = fit(mae, X, self.steps, self.batch_size, self.lr, seed, progress=False)
         self.certificate_ = mae.certificate(self.tol, BUDGET, explain=False)
-        if self.certificate_.why == 'missed': warnings.warn(str(self.certificate_), ConvergenceWarning, stacklevel=2)
-        self.mae_ = mae.double()                                                       # the same numbers, so the certificate stays
+        if self.certificate_.why == 'missed':
+            warnings.warn(str(self.certificate_), ConvergenceWarning, stacklevel=2)
+        # the same numbers, so the certificate stays
+        self.mae_ = mae.double()
         self.mae_.certified = self.certificate_, self.mae_.fingerprint()
         return self
 
@@ -128,14 +136,17 @@ class MutualCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         "The decoder's mean at each code; of categories, the most probable one."
         check_is_fitted(self, 'mae_')
         X = check_array(X, dtype=(np.float64, np.float32), order='C')
-        if X.shape[1] != self._n_features_out: refuse('X', f"{X.shape[1]} columns", f"{self._n_features_out}, one for each dimension of the code")
+        if X.shape[1] != self._n_features_out:
+            refuse('X', f"{X.shape[1]} columns",
+                   f"{self._n_features_out}, one for each dimension of the code")
         return self._run(lambda z: means(self.mae_.decode(z.double())), X)
 
     def score_samples(self,
         X:Any, # (rows, columns)
     ) -> np.ndarray: # (rows,), nats
         "Importance-weighted lower bound on the log-likelihood of each row, in the units of the data."
-        return self._run(lambda x: log_likelihoods(self.mae_, self.mae_.check_data(x)), self._rows(X))
+        return self._run(lambda x: log_likelihoods(self.mae_, self.mae_.check_data(x)),
+                         self._rows(X))
 
     def score(self,
         X:Any, # (rows, columns)
@@ -150,7 +161,8 @@ class MutualCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     ) -> np.ndarray: # (n_samples, columns)
         "Rows drawn from the model."
         check_is_fitted(self, 'mae_')
-        return self.mae_.sample(n_samples, int(check_random_state(random_state).randint(2**31 - 1))).numpy()
+        return self.mae_.sample(n_samples,
+                                int(check_random_state(random_state).randint(2**31 - 1))).numpy()
 
     def _rows(self,
         X:Any, # as a user gives it
@@ -160,7 +172,9 @@ class MutualCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if not reset: check_is_fitted(self, 'mae_')
         X = validate_data(self, X, reset=reset, dtype=(np.float64, np.float32), order='C')
         if self.likelihood not in WHOLE: return X
-        if (X != np.round(X)).any(): refuse('X', "values that are not whole", f"whole numbers, for the likelihood {self.likelihood!r}")
+        if (X != np.round(X)).any():
+            refuse('X', "values that are not whole",
+                   f"whole numbers, for the likelihood {self.likelihood!r}")
         return X.astype(np.int64)
 
     @torch.no_grad()

@@ -23,7 +23,8 @@ def shorter(
     coordinates:str, # an attribute of an SVG element
 ) -> str:
     "The same, to a tenth of a point, and with no more space than it needs."
-    rounded = re.sub(r'-?\d+\.\d+', lambda number: f"{float(number[0]):.1f}".removesuffix('.0'), coordinates)
+    rounded = re.sub(r'-?\d+\.\d+', lambda number: f"{float(number[0]):.1f}".removesuffix('.0'),
+                     coordinates)
     return re.sub(r'\s*([A-Za-z]) ?', r'\1', rounded).strip()
 
 # %% ../nbs/use/07_explore.ipynb #b1a4de3b
@@ -33,17 +34,22 @@ def svg_tree(
 ) -> ElementTree.Element:
     "The figure as SVG: text stays text, coordinates are rounded to a tenth of a point, ids that nothing refers to are dropped."
     written = StringIO()
-    with plt.rc_context({'svg.fonttype': 'none', 'svg.hashsalt': name}): figure.savefig(written, format='svg', metadata={'Date': None})
+    with plt.rc_context({'svg.fonttype': 'none', 'svg.hashsalt': name}):
+        figure.savefig(written, format='svg', metadata={'Date': None})
     plt.close(figure)
-    text = re.sub(r'<!DOCTYPE[^>]*>|<metadata>.*?</metadata>|<style.*?</style>', '', written.getvalue(), flags=re.S)
+    text = re.sub(r'<!DOCTYPE[^>]*>|<metadata>.*?</metadata>|<style.*?</style>', '',
+                  written.getvalue(), flags=re.S)
     tree = ElementTree.fromstring(text)
-    ids = {key: f'{name}-{i}' for i, key in enumerate(dict.fromkeys(re.findall(r'(?:href="|url\()#(\w+)', text)))}
+    ids = {key: f'{name}-{i}'
+           for i, key in enumerate(dict.fromkeys(re.findall(r'(?:href="|url\()#(\w+)', text)))}
     for element in tree.iter():
         element.tag, attributes = element.tag.split('}')[-1], dict(element.attrib)
         element.attrib.clear()
-        for key, value in ((key.split('}')[-1], value) for key, value in attributes.items()):                # names without their namespace
+        # names without their namespace
+        for key, value in ((key.split('}')[-1], value) for key, value in attributes.items()):
             if key in ('d', 'x', 'y'): value = shorter(value)
-            if key != 'id': element.set(key, re.sub(r'(?<=#)\w+', lambda m: ids.get(m[0], m[0]), value))
+            if key != 'id':
+                element.set(key, re.sub(r'(?<=#)\w+', lambda m: ids.get(m[0], m[0]), value))
             elif value in ids: element.set(key, ids[value])
     return tree
 
@@ -79,31 +85,47 @@ class Explorable:
         start:int=0, # position of the slider, and of the still picture
     ):
         if len(values) < 2: refuse('values', f"{len(values)} of them", "at least two")
-        if not re.fullmatch(r'[a-z][\w-]*', name): refuse('name', repr(name), "letters, digits and hyphens, a letter first")
-        if check_count('start', start, least=0) >= len(values): refuse('start', start, f"a position from 0 to {len(values) - 1}")
-        self.name, self.label, self.start, self.labels = name, label, start, [str(describe(value)) for value in values]
+        if not re.fullmatch(r'[a-z][\w-]*', name):
+            refuse('name', repr(name), "letters, digits and hyphens, a letter first")
+        if check_count('start', start, least=0) >= len(values):
+            refuse('start', start, f"a position from 0 to {len(values) - 1}")
+        self.name, self.label, self.start, self.labels = name, label, start, [str(describe(value))
+                                                                              for value in values]
         trees = [svg_tree(draw(value), name) for value in values]
         self.still, elements = trees[start], [list(tree.iter())[1:] for tree in trees]
-        if len({tree.get('viewBox') for tree in trees}) > 1 or any([e.tag for e in frame] != [e.tag for e in elements[0]] for frame in elements):
-            refuse('draw', "figures with different artists, or of different sizes, for different values",
-                   "one that draws the same artists every time: fix the limits, and hide rather than leave out")
+        if len({tree.get('viewBox') for tree in trees}) > 1 or any([e.tag
+                                                                    for e in frame] != [e.tag
+                                                                                        for e in elements[0]] for frame in elements):
+            refuse('draw', "figures with different artists, or of different sizes, for different "
+                           "values",
+                   "one that draws the same artists every time: fix the limits, and hide rather "
+                   "than leave out")
         texts = [[{'': e.text or '', **e.attrib} for e in frame] for frame in elements]
-        keys = sorted({(part, key) for frame in texts for part, attributes in enumerate(frame) for key in attributes})
-        self.slots = [(part, key) for part, key in keys if len({frame[part].get(key) for frame in texts}) > 1]
+        keys = sorted({(part, key) for frame in texts for part, attributes in enumerate(frame)
+                       for key in attributes})
+        self.slots = [(part, key) for part, key in keys
+                      if len({frame[part].get(key) for frame in texts}) > 1]
         self.frames = [[frame[part].get(key) for part, key in self.slots] for frame in texts]
         width = float(self.still.get('width', '').removesuffix('pt'))
         style = f'min-width: {min(width, 500):.0f}px; max-width: {1.4*width:.0f}px; stroke-linejoin: round; stroke-linecap: butt'
-        self.still.attrib = {'viewBox': self.still.get('viewBox', ''), 'role': 'img', 'aria-label': alt, 'width': '100%', 'style': style}
+        self.still.attrib = {'viewBox': self.still.get('viewBox', ''), 'role': 'img',
+                             'aria-label': alt, 'width': '100%', 'style': style}
 
     def _repr_html_(self) -> str:
         "All of it."
-        data = json.dumps({'slots': self.slots, 'frames': self.frames, 'labels': self.labels}, separators=(',', ':')).replace('<', '\\u003c')
+        data = json.dumps({'slots': self.slots, 'frames': self.frames, 'labels': self.labels},
+                          separators=(',', ':')).replace('<', '\\u003c')
         slider, most = f'{self.name}-slider', len(self.frames) - 1
-        parts = [f'<div style="overflow-x: auto">{ElementTree.tostring(self.still, encoding="unicode")}</div>',
-                 f'<p hidden><label for="{slider}" style="display: block">{html.escape(self.label)}</label>',
-                 f'<input type="range" id="{slider}" min="0" max="{most}" value="{self.start}" autocomplete="off" style="width: min(32em, 100%)">',
+        parts = ['<div style="overflow-x: '
+                 f'auto">{ElementTree.tostring(self.still, encoding="unicode")}</div>',
+                 f'<p hidden><label for="{slider}" style="display: '
+                 f'block">{html.escape(self.label)}</label>',
+                 f'<input type="range" id="{slider}" min="0" max="{most}" value="{self.start}" '
+                 'autocomplete="off" style="width: min(32em, 100%)">',
                  f'<output for="{slider}" aria-live="off" style="display: block"></output></p>',
-                 f'<script type="application/json">{data}</script>', f'<script>{_STEPS.replace("NAME", json.dumps(self.name))}</script>']
+                 f'<script type="application/json">{data}</script>',
+                 f'<script>{_STEPS.replace("NAME", json.dumps(self.name))}</script>']
         return f'<div class="explorable" id="{self.name}">\n' + '\n'.join(parts) + '\n</div>'
 
-    def __repr__(self): return f"Explorable({self.name!r}, {len(self.frames)} values, {len(self._repr_html_())/1e3:.0f} kB)"
+    def __repr__(self):
+        return f"Explorable({self.name!r}, {len(self.frames)} values, {len(self._repr_html_())/1e3:.0f} kB)"

@@ -36,7 +36,9 @@ def figure_5_data(
     return judged('categorical', [(None, target) for target in targets], steps, seed, progress)
 
 # %% ../nbs/results/01_figures.ipynb #09dcf4ae
-_COLOURS = ['#332288', '#88CCEE', '#44AA99', '#117733', '#999933', '#DDCC77', '#CC6677', '#882255', '#AA4499', '#BBBBBB'] # colour-blind safe (P. Tol)
+# colour-blind safe (P. Tol)
+_COLOURS = ['#332288', '#88CCEE', '#44AA99', '#117733', '#999933', '#DDCC77', '#CC6677', '#882255',
+            '#AA4499', '#BBBBBB']
 
 # %% ../nbs/results/01_figures.ipynb #ee4faa1b
 def figure_5(
@@ -45,19 +47,25 @@ def figure_5(
     "Figure 5: the learnt p(x|z) as a function of z, one row a target."
     d = figure_5_data() if data is None else data
     rows = len(d['target'])
-    fig, axes = plt.subplots(rows, 1, figsize=(7, .95*rows + .7), sharex=True, sharey=True, layout='constrained', squeeze=False)
+    fig, axes = plt.subplots(rows, 1, figsize=(7, .95*rows + .7), sharex=True, sharey=True,
+                             layout='constrained', squeeze=False)
     shown = np.abs(d['z']) <= 3
     for ax, target, exact, prob in zip(axes[:, 0], d['target'], d['information'], d['prob']):
         top = prob.cumsum(1)
         ax.stackplot(d['z'][shown], prob[shown].T, colors=_COLOURS, lw=.4, edgecolor='white')
         for x in range(prob.shape[1]):
-            mass, fan = prob[:, x]*normal_pdf(d['z']), .25*(x - 4.5)*math.exp(-3*exact)      # the label stands at the mean code; fanned out where all coincide
+            # the label stands at the mean code; fanned out where all coincide
+            mass, fan = prob[:, x]*normal_pdf(d['z']), .25*(x - 4.5)*math.exp(-3*exact)
             at = np.searchsorted(d['z'], (mass*d['z']).sum()/mass.sum() + fan)
-            style = {'ha': 'center', 'va': 'center', 'fontsize': 8, 'color': 'white' if x in (0, 3, 7) else 'black'}
+            style = {'ha': 'center', 'va': 'center', 'fontsize': 8, 'color': 'white'
+                     if x in (0, 3, 7) else 'black'}
             if prob[at, x] > .06: ax.text(d['z'][at], top[at, x] - prob[at, x]/2, str(x), **style)
-        ax.set(xlim=(-3, 3), ylim=(0, 1), yticks=[0, 1]); ax.tick_params(labelsize=8)
-        ax.text(1.015, .5, f'asked {target:g}\nexact {exact:.4f}', transform=ax.transAxes, va='center', fontsize=9)
-    axes[-1, 0].set_xlabel('code z'); fig.supylabel('p(x | z), stacked over the categories 0 to 9', fontsize=9)
+        ax.set(xlim=(-3, 3), ylim=(0, 1), yticks=[0, 1])
+        ax.tick_params(labelsize=8)
+        ax.text(1.015, .5, f'asked {target:g}\nexact {exact:.4f}', transform=ax.transAxes,
+                va='center', fontsize=9)
+    axes[-1, 0].set_xlabel('code z')
+    fig.supylabel('p(x | z), stacked over the categories 0 to 9', fontsize=9)
     axes[0, 0].set_title('information (nats)', loc='right', fontsize=9, x=1.16)
     return fig
 
@@ -78,17 +86,26 @@ def figure_6(
     "Figure 6: p(x|z) p(z) as curves in x for a grid of z, one row a target, with their mixture."
     d = figure_6_data() if data is None else data
     rows, x = len(d['target']), np.linspace(-3.5, 3.5, 701)
-    fig, axes = plt.subplots(rows, 1, figsize=(7, 1.45*rows + .6), sharex=True, layout='constrained', squeeze=False)
+    fig, axes = plt.subplots(rows, 1, figsize=(7, 1.45*rows + .6), sharex=True,
+                             layout='constrained', squeeze=False)
     colours, scale = plt.get_cmap('viridis'), plt.Normalize(-2.4, 2.4)
-    for ax, target, exact, mean, sd in zip(axes[:, 0], d['target'], d['information'], d['mean'], d['sd']):
+    for ax, target, exact, mean, sd in zip(axes[:, 0], d['target'], d['information'], d['mean'],
+                                           d['sd']):
         for i in np.searchsorted(d['z'], np.arange(-8, 9)*.3 - 1e-6):
-            ax.plot(x, normal_pdf(x, mean[i], sd[i])*normal_pdf(d['z'][i]), color=colours(scale(d['z'][i])), lw=1.3)
-        mixture = (normal_pdf(x[:, None], mean, sd)*normal_pdf(d['z'])).sum(1)*(d['z'][1] - d['z'][0])
-        ax.plot(x, mixture, color='black', lw=1.6, label='their mixture p(x)'); ax.plot(x, normal_pdf(x), color='#D55E00', lw=1.6, ls=(0, (3, 3)), label='N(0, 1)')
+            ax.plot(x, normal_pdf(x, mean[i], sd[i])*normal_pdf(d['z'][i]),
+                    color=colours(scale(d['z'][i])), lw=1.3)
+        mixture = (normal_pdf(x[:, None], mean,
+                              sd)*normal_pdf(d['z'])).sum(1)*(d['z'][1] - d['z'][0])
+        ax.plot(x, mixture, color='black', lw=1.6, label='their mixture p(x)')
+        ax.plot(x, normal_pdf(x), color='#D55E00', lw=1.6, ls=(0, (3, 3)), label='N(0, 1)')
         ax.set(ylim=(0, None), xlim=(-3.5, 3.5)); ax.tick_params(labelsize=8)
-        ax.text(.015, .93, f'asked {target:.1f} nats\nexact {exact:.4f}', transform=ax.transAxes, va='top', fontsize=9)
-    axes[0, 0].legend(frameon=False, fontsize=8, loc='upper right'); axes[-1, 0].set_xlabel('x'); fig.supylabel('p(x | z) p(z)', fontsize=9)
-    fig.colorbar(plt.cm.ScalarMappable(scale, colours), ax=axes[:, 0], label='code z', aspect=40, pad=.01)
+        ax.text(.015, .93, f'asked {target:.1f} nats\nexact {exact:.4f}', transform=ax.transAxes,
+                va='top', fontsize=9)
+    axes[0, 0].legend(frameon=False, fontsize=8, loc='upper right')
+    axes[-1, 0].set_xlabel('x')
+    fig.supylabel('p(x | z) p(z)', fontsize=9)
+    fig.colorbar(plt.cm.ScalarMappable(scale, colours), ax=axes[:, 0], label='code z', aspect=40,
+                 pad=.01)
     return fig
 
 # %% ../nbs/results/01_figures.ipynb #b41a6391
@@ -107,18 +124,24 @@ def figure_4(
     "Figure 4: best log-likelihood against information, for restricted (solid) and free (dashed) classes."
     d = figure_4_data() if data is None else data
     fig, axes = plt.subplots(1, 2, figsize=(9, 4.4), layout='constrained')
-    panels = {'normal': (axes[0], NORMAL_BEST, 'x ~ N(0, 1)', (-2.4, -1.3)), 'categorical': (axes[1], -math.log(10), 'x uniform on ten categories', (-3.4, -2.2))}
+    panels = {'normal': (axes[0], NORMAL_BEST, 'x ~ N(0, 1)', (-2.4, -1.3)),
+              'categorical': (axes[1], -math.log(10), 'x uniform on ten categories', (-3.4, -2.2))}
     for ax, best, title, ylim in panels.values():
         ax.axhline(best, color='.8', lw=5, zorder=0)
-        ax.text(.99, best + .012, 'no model is above', transform=ax.get_yaxis_transform(), ha='right', va='bottom', fontsize=8, color='.4')
+        ax.text(.99, best + .012, 'no model is above', transform=ax.get_yaxis_transform(),
+                ha='right', va='bottom', fontsize=8, color='.4')
         ax.set(title=title, xlabel='information I (nats)', ylim=ylim, xlim=(-.05, 2.25))
     for i, name in enumerate(d['names']):
         problem, value, _ = CURVES[str(name)]
-        ax, colour, style = panels[problem][0], ['#0072B2', '#009E73', '#E69F00', 'black'][i % 4], '--' if value is None else '-'
+        ax, colour, style = panels[problem][0], ['#0072B2', '#009E73', '#E69F00',
+                                                 'black'][i % 4], '--' if value is None else '-'
         information, likelihood = d[f'{name}: information'], d[f'{name}: log_likelihood']
         if problem == 'normal' and value is not None:
-            curve = np.linspace(0, 2.25, 226); ax.plot(curve, fixed_sd_log_likelihood(torch.tensor(curve), value), ':', color=colour, lw=1.3)
-        ax.plot(information, likelihood, 'o' + style, color=colour, ms=4, lw=1.5, label=str(name).split(', ')[1])
+            curve = np.linspace(0, 2.25, 226)
+            ax.plot(curve, fixed_sd_log_likelihood(torch.tensor(curve), value), ':', color=colour,
+                    lw=1.3)
+        ax.plot(information, likelihood, 'o' + style, color=colour, ms=4, lw=1.5,
+                label=str(name).split(', ')[1])
         star = [d[f'{name}: maximum likelihood {k}'] for k in ('information', 'log_likelihood')]
         ax.plot(*star, '*', color=colour, ms=15, mec='white', zorder=5, clip_on=False)
     axes[0].set_ylabel('log-likelihood (nats)')
@@ -134,16 +157,20 @@ def set_point(
 ) -> Figure:
     "Exact against asked information, and its error in millinats, a dot a model; one column a problem."
     if not data: refuse('data', "nothing", "at least one problem")
-    fig, axes = plt.subplots(2, len(data), figsize=(4.4*len(data), 4.6), sharex='col', squeeze=False, layout='constrained', height_ratios=[1.5, 1])
+    fig, axes = plt.subplots(2, len(data), figsize=(4.4*len(data), 4.6), sharex='col',
+                             squeeze=False, layout='constrained', height_ratios=[1.5, 1])
     for (above, below), (problem, d) in zip(axes.T, data.items()):
         M, error = d['target'], 1000*(d['information'] - d['target'])
         above.plot([0, M.max()], [0, M.max()], color='black', lw=1, zorder=0, label='exact = asked')
-        above.plot(M, d['information'], 'o', color='#0072B2', ms=5, mfc='none', mew=1, label=f'one model ({len(np.unique(d["seed"]))} seeds a target)')
+        above.plot(M, d['information'], 'o', color='#0072B2', ms=5, mfc='none', mew=1,
+                   label=f'one model ({len(np.unique(d["seed"]))} seeds a target)')
         below.axhspan(-3, 3, xmax=1, color='#009E73', alpha=.15, lw=0, label='± 3 millinats')
         below.axhline(0, color='black', lw=1, zorder=0)
         below.plot(M, error, 'o', color='#0072B2', ms=4, alpha=.5, mew=0)
         reach = max(4., 1.15*abs(error).max())
         above.set(title=f'{problem} problem', ylabel='exact information (nats)')
-        below.set(xlabel='asked M (nats)', ylabel='exact − asked\n(millinats)', ylim=(-reach, reach))
-        above.legend(frameon=False, fontsize=8); below.legend(frameon=False, fontsize=8, loc='lower left')
+        below.set(xlabel='asked M (nats)', ylabel='exact − asked\n(millinats)',
+                  ylim=(-reach, reach))
+        above.legend(frameon=False, fontsize=8)
+        below.legend(frameon=False, fontsize=8, loc='lower left')
     return fig

@@ -28,14 +28,17 @@ def write_whole(
     content:bytes, # what it shall hold
 ):
     "Write a file so that a kill at any moment leaves the old one or the new one. Raises OSError where the disk is full or the folder read-only"
-    path = Path(path); aside = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    path = Path(path)
+    aside = path.with_name(f'.{path.name}.{os.getpid()}.part')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(aside, 'wb') as f: f.write(content); f.flush(); os.fsync(f.fileno())
+        with open(aside, 'wb') as f:
+            f.write(content); f.flush(); os.fsync(f.fileno())
         os.replace(aside, path)
     except OSError as e:
         with suppress(OSError): aside.unlink()
-        raise type(e)(e.errno, f"{path} could not be written ({e.strerror}); what was there before is untouched") from None
+        raise type(e)(e.errno, f"{path} could not be written ({e.strerror}); what was there before "
+                               "is untouched") from None
     sync_folder(path.parent)
 
 # %% ../nbs/model/01_files.ipynb #20273ef5
@@ -43,7 +46,8 @@ def sync_folder(
     folder:Path, # in which a file was moved
 ):
     "Wait until the folder itself is on the disk, where the system can do that."
-    with suppress(OSError):                                                        # not every file system, nor every system, can
+    # not every file system, nor every system, can
+    with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try: os.fsync(handle)
         finally: os.close(handle)
@@ -55,7 +59,8 @@ def pack(
 ) -> bytes:
     "Tensors and what describes them, as one safetensors file. Needs `safetensors`"
     save = require('safetensors.torch', 'save', 'saving').save
-    return save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, {'about': json.dumps(about)})
+    return save({name: t.detach().cpu().contiguous() for name, t in tensors.items()},
+                {'about': json.dumps(about)})
 
 # %% ../nbs/model/01_files.ipynb #da1da815
 def unpack(
@@ -64,7 +69,8 @@ def unpack(
     "The inverse of `pack`."
     load = require('safetensors.torch', 'save', 'loading').load
     length = int.from_bytes(content[:8], 'little')
-    return load(content), json.loads(json.loads(content[8:8 + length]).get('__metadata__', {}).get('about', 'null'))
+    return load(content), json.loads(json.loads(content[8:8 + length]).get('__metadata__',
+                                                                           {}).get('about', 'null'))
 
 # %% ../nbs/model/01_files.ipynb #5df674f9
 def seal(
@@ -81,13 +87,16 @@ def write_model(
 ):
     "Write `model.json` and the weights that it names, replacing what was there at once."
     folder, content = Path(folder), pack(tensors)
-    if folder.is_file(): refuse('path', f"{folder}, which is a file", "a folder, made if need be", FileExistsError)
+    if folder.is_file():
+        refuse('path', f"{folder}, which is a file", "a folder, made if need be", FileExistsError)
     weights = f'weights-{seal(content)[:12]}.safetensors'
     write_whole(folder/weights, content)
     about = about | {'weights': weights, 'sha256': seal(content)}
-    write_whole(folder/'model.json', json.dumps(about | {'seal': seal_of(about)}, indent=1, ensure_ascii=False).encode())
+    write_whole(folder/'model.json',
+                json.dumps(about | {'seal': seal_of(about)}, indent=1, ensure_ascii=False).encode())
     for old in folder.iterdir():
-        if re.fullmatch(r'weights-[0-9a-f]{12}\.safetensors', old.name) and old.name != weights: old.unlink()
+        if re.fullmatch(r'weights-[0-9a-f]{12}\.safetensors', old.name) and old.name != weights:
+            old.unlink()
     clear(folder)
 
 # %% ../nbs/model/01_files.ipynb #29c1c1c3
@@ -96,7 +105,8 @@ def clear(
 ):
     "Remove what a kill left half written; other files in the folder are not ours."
     for part in folder.iterdir():
-        if re.fullmatch(r'\.(model|weights|state)[-.\w]*\.\d+\.part', part.name): part.unlink(missing_ok=True)
+        if re.fullmatch(r'\.(model|weights|state)[-.\w]*\.\d+\.part', part.name):
+            part.unlink(missing_ok=True)
 
 # %% ../nbs/model/01_files.ipynb #52319757
 def read_model(
@@ -105,17 +115,23 @@ def read_model(
     "Weights and description of a model, refused if either was damaged or changed."
     path = Path(folder)/'model.json'
     def no(what): refuse('path', what, "the files as `mae.save` wrote them")
-    if not path.is_file(): refuse('path', f"{folder}, which holds no model.json", "a folder that `mae.save` wrote", FileNotFoundError)
+    if not path.is_file():
+        refuse('path', f"{folder}, which holds no model.json", "a folder that `mae.save` wrote",
+               FileNotFoundError)
     try: about = json.loads(path.read_bytes())
     except (ValueError, RecursionError): about = None
-    if not isinstance(about, dict) or about.pop('seal', None) != seal_of(about): no(f"{path}, which was damaged or changed since it was saved")
+    if not isinstance(about, dict) or about.pop('seal', None) != seal_of(about):
+        no(f"{path}, which was damaged or changed since it was saved")
     weights = path.parent/Path(str(about.get('weights'))).name
-    if not weights.is_file(): refuse('path', f"{folder} without its {weights.name}", "both files that `mae.save` wrote", FileNotFoundError)
+    if not weights.is_file():
+        refuse('path', f"{folder} without its {weights.name}", "both files that `mae.save` wrote",
+               FileNotFoundError)
     content = weights.read_bytes()
     if seal(content) != about.get('sha256'): no(f"{weights}, which was cut short or damaged")
     try: return unpack(content)[0], about
     except Exception: no(f"{weights}, which holds no tensors")
-    raise AssertionError                                                           # never: `no` raises
+    # never: `no` raises
+    raise AssertionError
 
 # %% ../nbs/model/01_files.ipynb #c5924316
 def digest(
@@ -148,11 +164,17 @@ class Checkpoints:
         "Nobody else may use the folder in this block; a process that dies lets go."
         filelock = require('filelock', 'save', 'a checkpoint')
         try: self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as e: refuse('checkpoint', f"{self.folder} ({e.strerror})", "a folder that can be written to", type(e))
+        except OSError as e:
+            refuse('checkpoint', f"{self.folder} ({e.strerror})", "a folder that can be written to",
+                   type(e))
         lock = filelock.FileLock(self.folder/'.lock')
         try: lock.acquire(timeout=0)
-        except filelock.Timeout: refuse('checkpoint', f"{self.folder}, which another process is using", "a folder of its own for each run", RuntimeError)
-        except OSError as e: refuse('checkpoint', f"{self.folder} ({e.strerror})", "a folder that can be written to", type(e))
+        except filelock.Timeout:
+            refuse('checkpoint', f"{self.folder}, which another process is using",
+                   "a folder of its own for each run", RuntimeError)
+        except OSError as e:
+            refuse('checkpoint', f"{self.folder} ({e.strerror})", "a folder that can be written to",
+                   type(e))
         try:
             clear(self.folder)
             yield self
@@ -180,10 +202,13 @@ class Checkpoints:
             content = path.read_bytes()
             if seal(content)[:16] != expected: damaged.append(path); continue
             for bad in damaged:
-                warnings.warn(f"{bad} was cut short or damaged; the state before it is used instead.", stacklevel=3)
+                warnings.warn(f"{bad} was cut short or damaged; the state before it is used "
+                              "instead.", stacklevel=3)
                 with suppress(OSError): bad.rename(bad.with_name(f'damaged-{bad.name}'))
             return unpack(content)
-        if found: refuse('checkpoint', f"{self.folder}, whose states are all damaged", "a folder with a whole one; delete it to start again")
+        if found:
+            refuse('checkpoint', f"{self.folder}, whose states are all damaged",
+                   "a folder with a whole one; delete it to start again")
         return None
 
 # %% ../nbs/model/01_files.ipynb #aeda689a

@@ -59,7 +59,8 @@ class NormalHead(Head):
     def forward(self, a:Tensor) -> Distribution:
         "The distribution given `a`, (batch, size)."
         mean, log_variance = self.split(a).unbind(-1)
-        return self.whole(Normal(self.centre + self.scale*mean, self.scale*(log_variance.clamp(-10, 10)/2).exp()))
+        return self.whole(Normal(self.centre + self.scale*mean,
+                                 self.scale*(log_variance.clamp(-10, 10)/2).exp()))
 
 # %% ../nbs/nets/04_heads.ipynb #d613f16f
 class BernoulliHead(Head):
@@ -93,14 +94,17 @@ class RoundedHead(Head):
         super().__init__(shape, 3*check_count('components', components))
         self.levels, self.family = check_count('levels', levels, least=2), family
         if family not in FAMILIES: refuse('family', repr(family), ' or '.join(map(repr, FAMILIES)))
-        start = torch.linspace(-1, 1, components) if components > 1 else torch.zeros(1)                # components that start apart can specialise
+        # components that start apart can specialise
+        start = torch.linspace(-1, 1, components) if components > 1 else torch.zeros(1)
         self.register_buffer('start', start, persistent=False)
 
     def forward(self, a:Tensor) -> Distribution:
         "The distribution given `a`, (batch, size)."
         logits, mean, log_scale = self.split(a).chunk(3, -1)
         half = (self.levels - 1)/2
-        return self.whole(Rounded(logits, half*(1 + self.start + mean), (half/2*log_scale.clamp(-5, 3).exp()).clamp(min=.05), self.levels, self.family))
+        return self.whole(Rounded(logits, half*(1 + self.start + mean),
+                                  (half/2*log_scale.clamp(-5, 3).exp()).clamp(min=.05), self.levels,
+                                  self.family))
 
 # %% ../nbs/nets/04_heads.ipynb #f8bb925b
 class TableHead(Head):
@@ -121,9 +125,12 @@ class TableHead(Head):
     def forward(self, a:Tensor) -> Distribution:
         "The distribution given `a`, (batch, size)."
         def column(kind, a, centre, scale):
-            if kind == 'normal': return Normal(centre + scale*a[..., 0], scale*(a[..., 1].clamp(-10, 10)/2).exp())
+            if kind == 'normal':
+                return Normal(centre + scale*a[..., 0], scale*(a[..., 1].clamp(-10, 10)/2).exp())
             return Bernoulli(logits=a[..., 0]) if kind == 'bernoulli' else Categorical(logits=a)
-        return Product([column(*c) for c in zip(self.columns, at_least_single(a).split(self.parts, -1), self.centre, self.scale)])
+        return Product([column(*c)
+                        for c in zip(self.columns, at_least_single(a).split(self.parts, -1),
+                                     self.centre, self.scale)])
 
 # %% ../nbs/nets/04_heads.ipynb #662666d9
 def column_kind(
@@ -132,7 +139,8 @@ def column_kind(
     "A kind of column, checked."
     if isinstance(kind, str) and kind in ('normal', 'bernoulli'): return kind
     if isinstance(kind, numbers.Integral) and kind >= 2: return int(kind)
-    refuse('likelihood', f"the column {kind!r}", "'normal', 'bernoulli' or a number of categories (at least 2) for each column")
+    refuse('likelihood', f"the column {kind!r}",
+           "'normal', 'bernoulli' or a number of categories (at least 2) for each column")
 
 # %% ../nbs/nets/04_heads.ipynb #6a3a1452
 class Columns(nn.Module):
@@ -151,12 +159,14 @@ class Columns(nn.Module):
         "(batch, columns) to (batch, size)."
         plain, scaled = x.to(self.scaled.centre.dtype), self.scaled(x)
         def column(i, kind):
-            if isinstance(kind, int): return (plain[..., i, None] == torch.arange(kind, device=x.device)).to(plain.dtype)
+            if isinstance(kind, int):
+                return (plain[..., i, None] == torch.arange(kind, device=x.device)).to(plain.dtype)
             return (scaled if kind == 'normal' else 2*plain - 1)[..., i, None]
         return torch.cat([column(*c) for c in enumerate(self.columns)], -1)
 
 # %% ../nbs/nets/04_heads.ipynb #c61f7b6d
-LIKELIHOODS = 'normal', 'bernoulli', 'categorical', 'rounded', 'logistics' # of all values alike; a table names a kind for each column
+# of all values alike; a table names a kind for each column
+LIKELIHOODS = 'normal', 'bernoulli', 'categorical', 'rounded', 'logistics'
 
 # %% ../nbs/nets/04_heads.ipynb #e88bbc9d
 def head_for(
@@ -169,11 +179,18 @@ def head_for(
     "The head that a likelihood names."
     if not isinstance(likelihood, str):
         if len(shape) != 1 or len(likelihood) != shape[0]:
-            refuse('likelihood', f"{len(likelihood)} kinds of columns for data of shape {tuple(shape)}", "one for each column of a table")
+            refuse('likelihood', f"{len(likelihood)} kinds of columns for data of shape "
+                                 f"{tuple(shape)}", "one for each column of a table")
         return TableHead(likelihood, centre, scale)
-    if levels is not None and likelihood in ('normal', 'bernoulli'): refuse('levels', levels, f"None for the likelihood {likelihood!r}")
-    if likelihood == 'categorical': return CategoricalHead(shape, check_count('levels', levels, least=2))
-    heads = {'normal': lambda: NormalHead(shape, centre, scale), 'bernoulli': lambda: BernoulliHead(shape),
-             'rounded': lambda: RoundedHead(shape, levels or 256), 'logistics': lambda: RoundedHead(shape, levels or 256, 3, 'logistic')}
-    if likelihood not in heads: refuse('likelihood', repr(likelihood), f"one of {', '.join(LIKELIHOODS)}, or a kind for each column")
+    if levels is not None and likelihood in ('normal', 'bernoulli'):
+        refuse('levels', levels, f"None for the likelihood {likelihood!r}")
+    if likelihood == 'categorical':
+        return CategoricalHead(shape, check_count('levels', levels, least=2))
+    heads = {'normal': lambda: NormalHead(shape, centre, scale),
+             'bernoulli': lambda: BernoulliHead(shape),
+             'rounded': lambda: RoundedHead(shape, levels or 256),
+             'logistics': lambda: RoundedHead(shape, levels or 256, 3, 'logistic')}
+    if likelihood not in heads:
+        refuse('likelihood', repr(likelihood),
+               f"one of {', '.join(LIKELIHOODS)}, or a kind for each column")
     return heads[likelihood]()

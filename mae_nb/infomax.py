@@ -52,15 +52,19 @@ def sandwich(
     "Integrands of the lower and the upper bound on I_p(z, x). Eq. (4) and (6); Sobolev 2019, Poole et al. 2019"
     log_px_z = log_prob_of(distribution_of('decoder', decoder, z), x)
     log_w0 = log_px_z + prior.log_prob(z) - log_prob_of(distribution_of('proposal', proposal, x), z)
-    if log_w0.shape != z.shape[:1]: refuse('decoder', f"a log_prob of shape {tuple(log_px_z.shape)} for {len(z)} data", f"one number for each, shape ({len(z)},)")
+    if log_w0.shape != z.shape[:1]:
+        refuse('decoder', f"a log_prob of shape {tuple(log_px_z.shape)} for {len(z)} data",
+               f"one number for each, shape ({len(z)},)")
     zero = torch.zeros_like(log_w0)
     if k == 0: return Sandwich(log_px_z - log_w0, zero + math.inf, zero, zero + 1)
     step = max(1, rows//len(z))
     log_w = (log_weights(x, decoder, prior, proposal, min(step, k - i)) for i in range(0, k, step))
-    log_sum, log_squares = (torch.stack(sums).logsumexp(0) for sums in zip(*((w.logsumexp(0), (2*w).logsumexp(0)) for w in log_w)))
+    log_sum, log_squares = (torch.stack(sums).logsumexp(0)
+                            for sums in zip(*((w.logsumexp(0), (2*w).logsumexp(0)) for w in log_w)))
     log_all = torch.logaddexp(log_w0, log_sum)
     return Sandwich(log_px_z - log_all + math.log(k + 1), log_px_z - log_sum + math.log(k),
-                    (2*log_sum - log_squares).exp().nan_to_num(0.), (log_w0 - log_all).exp().nan_to_num(1.))
+                    (2*log_sum - log_squares).exp().nan_to_num(0.),
+                    (log_w0 - log_all).exp().nan_to_num(1.))
 
 # %% ../nbs/theory/02_infomax.ipynb #3f9c123b
 class Interval(NamedTuple):
@@ -94,7 +98,9 @@ class Interval(NamedTuple):
     ) -> bool:
         "Is `value` between the bounds, give or take their standard error?"
         return self.lower - errors*self.stderr <= value <= self.upper + errors*self.stderr
-    def __str__(self): return f"[{self.lower95:.4f}, {self.upper95:.4f}] nats" + (f" ({self.note})" if self.note else '')
+    def __str__(self):
+        return f"[{self.lower95:.4f}, {self.upper95:.4f}] nats" + (f" ({self.note})" if self.note
+                                                                   else '')
 
 # %% ../nbs/theory/02_infomax.ipynb #3e2d1496
 def mutual_information(
@@ -109,7 +115,9 @@ def mutual_information(
     budget:int=2**24, # codes decoded for one interval at most, where k is raised
 ) -> Interval: # in nats
     "I_p(z, x) of any decoder as an interval: the sandwich, averaged over `n` pairs from the model. Eq. (4) and (6)"
-    check_count('n', n, least=2); check_count('k', k, least=0); check_count('rows', rows); check_count('budget', budget)
+    check_count('n', n, least=2); check_count('k', k, least=0)
+    check_count('rows', rows)
+    check_count('budget', budget)
     if tol is not None: check_number('tol', tol, "a positive number of nats, or None", low=1e-12)
     s = from_any(proposal)
     with measuring(decoder, prior, s, seed=seed):
@@ -119,8 +127,12 @@ def mutual_information(
             k = max(4*k, 1)
     if tol is not None:
         reached = found.width <= tol
-        note = f"width under {tol:g} at k = {k}" if reached else f"width still over {tol:g} at k = {k}, where the budget of {budget:,} codes ended"
-        noisy = '' if found.stderr < tol else f'; its ends are uncertain by {found.stderr:.2g}, which a larger n would lower'
+        note = (f"width under {tol:g} at k = {k}" if reached
+                else f"width still over {tol:g} at k = {k}, where the budget of {budget:,} codes "
+                     "ended")
+        noisy = ('' if found.stderr < tol
+                 else f'; its ends are uncertain by {found.stderr:.2g}, which a larger n would '
+                      'lower')
         found = found._replace(note=note + noisy)
     if k and found.width > (tol or .1): advise(found, own)
     return found
@@ -142,9 +154,11 @@ def measured(
         parts.append(sandwich(z, x, decoder, prior, s, k, rows))
     lower, upper, ess, own = (torch.cat(part) for part in zip(*parts))
     if (lower.isnan() | upper.isnan()).any():
-        refuse('decoder', "NaN as log-probability", "one whose log_prob is a number at its own samples", FloatingPointError)
+        refuse('decoder', "NaN as log-probability",
+               "one whose log_prob is a number at its own samples", FloatingPointError)
     below, above = estimate(lower), estimate(upper)
-    low, high = sorted((below.mean, above.mean))                                    # noise can cross two bounds that nearly meet
+    # noise can cross two bounds that nearly meet
+    low, high = sorted((below.mean, above.mean))
     stderr = max((e.stderr for e in (below, above) if math.isfinite(e.mean)), default=0.)
     return Interval(low, high, stderr, k, ess.mean().item()), own
 
@@ -157,15 +171,21 @@ def advise(
     k, alone = found.k, (own > .5).double().mean().item()
     what = f"The interval {found._replace(note='')} is limited by its proposals: "
     if own.mean() > .5:
-        warnings.warn(f"{what}in {alone:.0%} of the pairs the code itself outweighs all {k} of them, and the lower end can rise above "
+        warnings.warn(f"{what}in {alone:.0%} of the pairs the code itself outweighs all {k} of "
+                      "them, and the lower end can rise above "
                       f"that of k = 0 by log(k + 1) = {math.log(k + 1):.2f} nats at most. "
-                      "Propose from a net trained on the model's own samples (`fit_proposal`), or raise k.", stacklevel=4)
+                      "Propose from a net trained on the model's own samples (`fit_proposal`), or "
+                      "raise k.", stacklevel=4)
     elif found.ess < max(k/4, 1.5):
-        warnings.warn(f"{what}on average {found.ess:.1f} of {k} carry the weight. They miss where the posterior has its mass: "
-                      "train the infomax net longer or take a richer one (`fit_proposal`), or raise k.", stacklevel=4)
+        warnings.warn(f"{what}on average {found.ess:.1f} of {k} carry the weight. They miss where "
+                      "the posterior has its mass: "
+                      "train the infomax net longer or take a richer one (`fit_proposal`), or "
+                      "raise k.", stacklevel=4)
     elif alone > .01:
-        warnings.warn(f"{what}in {alone:.1%} of the pairs the code lies where hardly any of the {k} fall, although these agree with each other: "
-                      "they are too narrow. Mix them with the prior, as in `mixture(r, prior, weights=(.9, .1))`, or raise k.", stacklevel=4)
+        warnings.warn(f"{what}in {alone:.1%} of the pairs the code lies where hardly any of the "
+                      f"{k} fall, although these agree with each other: "
+                      "they are too narrow. Mix them with the prior, as in `mixture(r, prior, "
+                      "weights=(.9, .1))`, or raise k.", stacklevel=4)
 
 # %% ../nbs/theory/02_infomax.ipynb #d66f3a77
 class Mixture(Distribution):
@@ -182,12 +202,14 @@ class Mixture(Distribution):
     def sample(self, sample_shape=()) -> Tensor:
         "Draws: of every part, of which one is chosen."
         z = torch.stack([part.sample(sample_shape) for part in self.parts])
-        chosen = torch.multinomial(torch.tensor(self.weights), z[0][..., 0].numel(), replacement=True).view(z.shape[1:-1]).to(z.device)
+        chosen = torch.multinomial(torch.tensor(self.weights), z[0][..., 0].numel(),
+                                   replacement=True).view(z.shape[1:-1]).to(z.device)
         return z.gather(0, chosen[None, ..., None].expand(1, *z.shape[1:]))[0]
 
     def log_prob(self, value:Tensor) -> Tensor:
         "Log-density of codes (..., d_z)."
-        return torch.stack([log_prob_of(part, value) + math.log(w) for part, w in zip(self.parts, self.weights)]).logsumexp(0)
+        return torch.stack([log_prob_of(part, value) + math.log(w)
+                            for part, w in zip(self.parts, self.weights)]).logsumexp(0)
 
 # %% ../nbs/theory/02_infomax.ipynb #3bdcbfb2
 def mixture(
@@ -197,8 +219,10 @@ def mixture(
     "Proposals, mixed: `mixture(r, prior, weights=(.9, .1))` is r with a tenth of prior codes. Hesterberg 1995"
     if not proposals: refuse('proposals', "nothing", "at least one")
     weights = [1/len(proposals)]*len(proposals) if weights is None else list(weights)
-    if len(weights) != len(proposals) or min(weights) <= 0 or not math.isclose(sum(weights), 1, rel_tol=1e-6):
-        refuse('weights', f"{weights} for {len(proposals)} proposals", "one positive number for each, with sum one")
+    if len(weights) != len(proposals) or min(weights) <= 0 or not math.isclose(sum(weights), 1,
+                                                                               rel_tol=1e-6):
+        refuse('weights', f"{weights} for {len(proposals)} proposals",
+               "one positive number for each, with sum one")
     nets = [from_any(proposal) for proposal in proposals]
     return lambda x: Mixture([distribution_of('proposals', net, x) for net in nets], weights)
 
@@ -226,4 +250,5 @@ def from_any(
     proposal:Callable|Distribution, # x -> s(z|x), or a distribution over z
 ) -> Callable: # x -> s(z|x)
     "`proposal` as a function of x; a distribution is one that ignores it."
-    return (lambda x: SameForAll(proposal, len(x))) if isinstance(proposal, Distribution) else proposal
+    return (lambda x: SameForAll(proposal, len(x))) if isinstance(proposal,
+                                                                  Distribution) else proposal

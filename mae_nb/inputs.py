@@ -25,7 +25,8 @@ class Takes(NamedTuple):
     "What data a model takes."
     shape: torch.Size # of a datum
     dtype: torch.dtype # int64, or that of the decoder's samples
-    support: constraints.Constraint|None # the values of a datum; None: unknown, or not the same at all codes
+    # the values of a datum; None: unknown, or not the same at all codes
+    support: constraints.Constraint|None
 
     @property
     def whole(self) -> bool:
@@ -47,7 +48,8 @@ def unmoved(
 ) -> constraints.Constraint|None: # without the axis of the codes; None: it is another at each
     "A support that is the same at both codes."
     if isinstance(support, constraints.independent): return unmoved(support.base_constraint)
-    parts = [unmoved(each) for each in support.cseq] if isinstance(support, constraints.stack) else []
+    parts = [unmoved(each) for each in support.cseq] if isinstance(support,
+                                                                   constraints.stack) else []
     bounds = {name: t for name, t in vars(support).items() if isinstance(t, Tensor) and t.dim()}
     if None in parts or any(not (t == t[:1]).all() for t in bounds.values()): return None
     if parts: return constraints.stack(parts, -1)
@@ -66,9 +68,12 @@ def as_tensor(
     if isinstance(x, Tensor): return of_tensor(x, name)
     if is_frame(x): x = of_frame(x, name)
     elif hasattr(x, 'to_numpy'): x = of_column(x.to_numpy(), getattr(x, 'name', None), name)
-    elif hasattr(x, 'toarray'): refuse(name, f"a sparse {type(x).__name__}", f"{takes}, such as x.toarray()", TypeError)
+    elif hasattr(x, 'toarray'):
+        refuse(name, f"a sparse {type(x).__name__}", f"{takes}, such as x.toarray()", TypeError)
     elif isinstance(x, (list, tuple)):
-        refuse(name, f"a {type(x).__name__}", f"{takes}: np.array(x) makes one of numbers; of data with labels beside them, the data alone", TypeError)
+        refuse(name, f"a {type(x).__name__}",
+               f"{takes}: np.array(x) makes one of numbers; of data with labels beside them, the "
+               "data alone", TypeError)
     if not isinstance(x, np.ndarray): refuse(name, f"a {type(x).__name__}", takes, TypeError)
     return of_array(x, name)
 
@@ -78,7 +83,9 @@ def of_tensor(
     name:str, # the argument
 ) -> Tensor:
     "A plain tensor, of a type that PyTorch can compute with."
-    if x.layout != torch.strided or x.is_quantized or x.is_nested: refuse(name, f"a tensor of layout {x.layout}", "a dense one, such as x.to_dense()", TypeError)
+    if x.layout != torch.strided or x.is_quantized or x.is_nested:
+        refuse(name, f"a tensor of layout {x.layout}", "a dense one, such as x.to_dense()",
+               TypeError)
     if x.dtype in (torch.uint16, torch.uint32, torch.uint64): return of_array(x.cpu().numpy(), name)
     return x.detach().float() if x.is_floating_point() and x.element_size() == 1 else x.detach()
 
@@ -100,11 +107,17 @@ def of_array(
 ) -> Tensor:
     "An array of numbers as a tensor, in this machine's byte order."
     if (mask := np.ma.getmaskarray(x)).any() if isinstance(x, np.ma.MaskedArray) else False:
-        refuse(name, f"{mask.sum()} masked values, the first in {place(mask)}", "numbers only: leave these rows out, or fill them")
-    if x.dtype.kind not in 'fiub': refuse(name, f"an array of {x.dtype}" + f", such as {next(x.flat, '')!r}"*bool(x.size), "numbers only", TypeError)
-    if x.dtype == np.uint64 and x.size and x.max() > 2**63 - 1: refuse(name, f"the whole number {x.max()}", "numbers below 2**63")
-    size = {'f': min(x.dtype.itemsize, 8), 'u': min(2*x.dtype.itemsize, 8)}.get(x.dtype.kind, x.dtype.itemsize)
-    return torch.tensor(np.asarray(x).astype(f"{'i' if x.dtype.kind == 'u' else x.dtype.kind}{size}"))
+        refuse(name, f"{mask.sum()} masked values, the first in {place(mask)}",
+               "numbers only: leave these rows out, or fill them")
+    if x.dtype.kind not in 'fiub':
+        refuse(name, f"an array of {x.dtype}" + f", such as {next(x.flat, '')!r}"*bool(x.size),
+               "numbers only", TypeError)
+    if x.dtype == np.uint64 and x.size and x.max() > 2**63 - 1:
+        refuse(name, f"the whole number {x.max()}", "numbers below 2**63")
+    size = {'f': min(x.dtype.itemsize, 8), 'u': min(2*x.dtype.itemsize, 8)}.get(x.dtype.kind,
+                                                                                x.dtype.itemsize)
+    return torch.tensor(np.asarray(x).astype(
+        f"{'i' if x.dtype.kind == 'u' else x.dtype.kind}{size}"))
 
 # %% ../nbs/model/00_inputs.ipynb #8e1c3249
 def is_frame(
@@ -127,11 +140,15 @@ def of_frame(
 ) -> np.ndarray: # (rows, columns)
     "The columns of a frame as numbers, side by side."
     names = column_names(x)
-    if len(set(names)) < len(names): refuse(name, f"a frame with two columns {max(names, key=names.count)!r}", "columns of different names")
+    if len(set(names)) < len(names):
+        refuse(name, f"a frame with two columns {max(names, key=names.count)!r}",
+               "columns of different names")
     try: columns = [(c, x[c].to_numpy()) for c in x.columns]
     except (TypeError, ValueError, KeyError, AttributeError, IndexError):
-        refuse(name, f"a {type(x).__module__}.{type(x).__name__}", "a data frame of pandas or Polars, or a NumPy array", TypeError)
-    return np.column_stack([of_column(values, c, name) for c, values in columns]) if columns else np.zeros((len(x), 0))
+        refuse(name, f"a {type(x).__module__}.{type(x).__name__}",
+               "a data frame of pandas or Polars, or a NumPy array", TypeError)
+    return (np.column_stack([of_column(values, c, name) for c, values in columns]) if columns
+            else np.zeros((len(x), 0)))
 
 # %% ../nbs/model/00_inputs.ipynb #50bc3699
 def of_column(
@@ -143,12 +160,16 @@ def of_column(
     if values.dtype.kind in 'fiu': return values
     if values.dtype.kind == 'b': return values.astype(float)
     for row, value in enumerate(values):
-        if isinstance(value, np.timedelta64) or not isinstance(value, (numbers.Real, Decimal, np.bool_)):
+        if isinstance(value, np.timedelta64) or not isinstance(value,
+                                                               (numbers.Real, Decimal, np.bool_)):
             missing = value is None or type(value).__name__ in ('NAType', 'NaTType')
-            refuse(name, f"{'a missing value' if missing else f'{value!r:.60}'} in row {row}, column {column!r}",
+            refuse(name, f"{'a missing value' if missing else f'{value!r:.60}'} in row {row}, "
+                         f"column {column!r}",
                    "numbers only" + ": leave the row out, or fill it"*missing, TypeError)
     try: return values.astype(float)
-    except (OverflowError, ValueError) as e: refuse(name, f"a number in column {column!r} that is too large, or none ({e})", "numbers only")
+    except (OverflowError, ValueError) as e:
+        refuse(name, f"a number in column {column!r} that is too large, or none ({e})",
+               "numbers only")
 
 # %% ../nbs/model/00_inputs.ipynb #99dbc395
 def in_order(
@@ -160,9 +181,11 @@ def in_order(
     found = column_names(x)
     if not names or not found or found == names: return x
     if missing := [c for c in names if c not in found]:
-        refuse(name, f"columns {', '.join(found):.200}", f"{', '.join(names):.200}, as in training; {missing[0]!r} is missing")
+        refuse(name, f"columns {', '.join(found):.200}",
+               f"{', '.join(names):.200}, as in training; {missing[0]!r} is missing")
     if more := [c for c in found if c not in names]:
-        refuse(name, f"columns {', '.join(found):.200}", f"{', '.join(names):.200}, as in training; {more[0]!r} is not among them")
+        refuse(name, f"columns {', '.join(found):.200}",
+               f"{', '.join(names):.200}, as in training; {more[0]!r} is not among them")
     return x[[c for each in names for c in x.columns if str(c) == each]]
 
 # %% ../nbs/model/00_inputs.ipynb #12df6148
@@ -174,14 +197,21 @@ def check_data(
     "`x` as a tensor: not empty, of the right shape and type, finite, and inside the support of the decoder."
     names, x = column_names(x), as_tensor(x, name)
     if x.shape[1:] != takes.shape or x.dim() == 0:
-        refuse(name, f"shape {tuple(x.shape)}", f"shape (batch, {', '.join(map(str, takes.shape))})".replace(', )', ',)') + remedy(x, takes.shape))
+        refuse(name, f"shape {tuple(x.shape)}",
+               f"shape (batch, {', '.join(map(str, takes.shape))})".replace(', )', ',)')
+               + remedy(x, takes.shape))
     if len(x) == 0: refuse(name, "no rows", "at least one")
     if names and not takes.whole: x = x.double()
     if takes.whole == x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
-        refuse(name, f"dtype {x.dtype}", "whole numbers (torch.int64)" if takes.whole else "floating-point numbers", TypeError)
-    if (bad := ~x.isfinite()).any(): refuse(name, f"{bad.sum().item()} values that are NaN or infinite, the first in {place(bad, names)}", "finite numbers")
+        refuse(name, f"dtype {x.dtype}", "whole numbers (torch.int64)" if takes.whole
+               else "floating-point numbers", TypeError)
+    if (bad := ~x.isfinite()).any():
+        refuse(name, f"{bad.sum().item()} values that are NaN or infinite, the first in "
+                     f"{place(bad, names)}", "finite numbers")
     y = x.to(takes.dtype)
-    if (bad := ~y.isfinite()).any(): refuse(name, f"{x[bad][0].item()} in {place(bad, names)}", f"numbers that {takes.dtype} can hold")
+    if (bad := ~y.isfinite()).any():
+        refuse(name, f"{x[bad][0].item()} in {place(bad, names)}",
+               f"numbers that {takes.dtype} can hold")
     if takes.support is not None: check_support(y, takes.support, names, name)
     return y
 
@@ -193,11 +223,13 @@ def check_support(
     name:str, # the argument
 ):
     "Refuse the first value that has no probability."
-    inside = support.check(x.cpu() if any(isinstance(t, Tensor) for t in vars(support).values()) else x)
+    inside = support.check(x.cpu() if any(isinstance(t, Tensor) for t in vars(support).values())
+                           else x)
     if inside.all(): return
     at = tuple((~inside).nonzero()[0].tolist())
     if isinstance(support, constraints.stack): support = support.cseq[at[-1]]
-    refuse(name, f"{x[at].tolist()} in {place(~inside, names)}", f"values in the decoder's support, {support}")
+    refuse(name, f"{x[at].tolist()} in {place(~inside, names)}",
+           f"values in the decoder's support, {support}")
 
 # %% ../nbs/model/00_inputs.ipynb #48fa5d03
 def remedy(
@@ -206,10 +238,14 @@ def remedy(
 ) -> str: # nothing, where none is known
     "What would bring `x` into the right shape."
     one, datum = [*x.shape[1:]], [*shape]
-    ways = {"a single datum is a batch of one, x[None]": [*x.shape] == datum, "x[:, None]": x.dim() > 0 and [1, *one] == datum,
-            "channels come first, x.transpose(0, 3, 1, 2) of an array, x.permute(0, 3, 1, 2) of a tensor": len(one) == 3 and [one[2], *one[:2]] == datum,
-            "x[:, 0]": one[:1] == [1] and one[1:] == datum, "x[..., 0]": one[-1:] == [1] and one[:-1] == datum,
-            f"x.reshape(-1, {', '.join(map(str, datum))})": len(one) > 0 and math.prod(one) == math.prod(datum)}
+    ways = {"a single datum is a batch of one, x[None]": [*x.shape] == datum,
+            "x[:, None]": x.dim() > 0 and [1, *one] == datum,
+            "channels come first, x.transpose(0, 3, 1, 2) of an array, x.permute(0, 3, 1, 2) of a "
+            "tensor": len(one) == 3 and [one[2], *one[:2]] == datum,
+            "x[:, 0]": one[:1] == [1] and one[1:] == datum, "x[..., 0]": one[-1:] == [1]
+            and one[:-1] == datum,
+            f"x.reshape(-1, {', '.join(map(str, datum))})": len(one) > 0
+            and math.prod(one) == math.prod(datum)}
     return next((f"; {way}" for way, fits in ways.items() if fits), '')
 
 # %% ../nbs/model/00_inputs.ipynb #c87bf701
@@ -218,11 +254,13 @@ def on_edge(
     support:constraints.Constraint|None, # of a datum
 ) -> Tensor: # truth values, like `x`
     "Which values lie on the edge of a support of real numbers."
-    if isinstance(support, constraints.stack): return torch.stack([on_edge(*each) for each in zip(x.unbind(-1), support.cseq)], -1)
+    if isinstance(support, constraints.stack):
+        return torch.stack([on_edge(*each) for each in zip(x.unbind(-1), support.cseq)], -1)
     if isinstance(support, type(constraints.simplex)): return x == 0
     edge = torch.zeros_like(x, dtype=torch.bool)
     if support is None or support.is_discrete: return edge
-    for bound in ('lower_bound', 'upper_bound'): edge |= x == torch.as_tensor(getattr(support, bound, math.nan), device=x.device)
+    for bound in ('lower_bound', 'upper_bound'):
+        edge |= x == torch.as_tensor(getattr(support, bound, math.nan), device=x.device)
     return edge
 
 # %% ../nbs/model/00_inputs.ipynb #451ee878
@@ -238,5 +276,6 @@ def check_edges(
     bad = torch.zeros_like(edge)
     bad[rows] = edge[rows] & ~log_prob.isfinite().view(-1, *[1]*(x.dim() - 1))
     if not bad.any(): return
-    refuse(name, f"{x[bad][0].item():g} in {place(bad, names)}, on the edge of the decoder's support, where its density is zero or infinite",
+    refuse(name, f"{x[bad][0].item():g} in {place(bad, names)}, on the edge of the decoder's "
+                 "support, where its density is zero or infinite",
            "values inside: move those on the edge inwards, or take a likelihood with mass there")

@@ -35,26 +35,43 @@ def load(
     if Path(path).is_file(): weights = read_format_1(path)
     else: weights, about = read_model(path)
     if about.get('format') not in range(1, FORMAT + 1):
-        refuse('path', f"a model of format {about.get('format')!r:.20}", f"formats up to {FORMAT}; a newer mae_nb reads newer ones")
-    if about['format'] > 1 and (missing := {'target', 'recipe', 'arguments', 'certificate', 'prior', *SETTINGS} - about.keys()):
+        refuse('path', f"a model of format {about.get('format')!r:.20}",
+               f"formats up to {FORMAT}; a newer mae_nb reads newer ones")
+    if about['format'] > 1 and (missing := {'target', 'recipe', 'arguments', 'certificate', 'prior',
+                                            *SETTINGS} - about.keys()):
         refuse('path', f"a model without its {min(missing)}", "the files as `mae.save` wrote them")
     with seeded(0): mae = by_recipe(about) if make is None else make(about.get('target'))
-    if not isinstance(mae, MutualAutoencoder): refuse('make', f"a function that returns a {type(mae).__name__}", "one that returns a MutualAutoencoder", TypeError)
+    if not isinstance(mae, MutualAutoencoder):
+        refuse('make', f"a function that returns a {type(mae).__name__}",
+               "one that returns a MutualAutoencoder", TypeError)
     for name in ('target', *SETTINGS):
         if name in about and (has := getattr(mae, name)) != about[name]:
-            refuse('make', f"a function whose models have {name}={has!r}", f"one that builds what was saved, {name}={about[name]!r}")
-    saved = {name.removeprefix(ANSWERS): weights.pop(name) for name in [*weights] if name.startswith(ANSWERS)}
+            refuse('make', f"a function whose models have {name}={has!r}",
+                   f"one that builds what was saved, {name}={about[name]!r}")
+    saved = {name.removeprefix(ANSWERS): weights.pop(name) for name in [*weights]
+             if name.startswith(ANSWERS)}
     give_weights(mae, weights)
     mae.columns = tuple(about.get('columns', ()))
-    if 'prior' in about and not np.allclose(prior_values(mae.prior_net)[-len(about['prior']):], about['prior'], rtol=1e-3, atol=1e-3):
-        refuse('make', f"a function whose models have the prior {mae.prior}", "one that builds what was saved, with its prior")
+    if 'prior' in about and not np.allclose(prior_values(mae.prior_net)[-len(about['prior']):],
+                                            about['prior'], rtol=1e-3, atol=1e-3):
+        refuse('make', f"a function whose models have the prior {mae.prior}",
+               "one that builds what was saved, with its prior")
     if saved: check_answers(mae, saved)
     elif about.get('certificate'):
-        warnings.warn(f"{path} is of an older version, which did not keep what the model computes; its certificate is left out: call .certificate()", stacklevel=2)
-    if other := changed(mae, about): warnings.warn(f"{path} was saved with another {other}; its certificate is left out: call .certificate()", stacklevel=2)
+        warnings.warn(f"{path} is of an older version, which did not keep what the model computes; "
+                      "its certificate is left out: call .certificate()", stacklevel=2)
+    if other := changed(mae, about):
+        warnings.warn(f"{path} was saved with another {other}; its certificate is left out: call "
+                      ".certificate()", stacklevel=2)
     if saved and not other and (held := about.get('certificate')):
-        try: mae.certified = Certificate(**held | {'interval': Interval(**held['interval'])}), mae.fingerprint()
-        except (TypeError, KeyError): refuse('path', "a model with a certificate that cannot be read", "the files as `mae.save` wrote them")
+        try:
+            mae.certified = Certificate(**held
+                                        | {
+                                            'interval': Interval(
+                                                **held['interval'])}), mae.fingerprint()
+        except (TypeError, KeyError):
+            refuse('path', "a model with a certificate that cannot be read",
+                   "the files as `mae.save` wrote them")
     return mae
 
 # %% ../nbs/model/06_loading.ipynb #e251fd62
@@ -75,13 +92,16 @@ def by_recipe(
     "A ready-made model, by the function of this package whose name was saved, and by no other."
     name, arguments = about.get('recipe'), about.get('arguments')
     module = MAKERS.get(name) if isinstance(name, str) else None
-    if module is None: refuse('make', 'None' + f" for a model made by {name!r:.40}"*bool(name), "the function target -> model that built it")
+    if module is None:
+        refuse('make', 'None' + f" for a model made by {name!r:.40}"*bool(name),
+               "the function target -> model that built it")
     if not isinstance(arguments, dict) or arguments.keys() & {'device', 'dtype', 'data'}:
         refuse('path', f"a model with arguments {arguments!r:.40}", "those that `mae.save` wrote")
     make = getattr(importlib.import_module(f'mae_nb.{module}'), str(name))
     try: return make(target=about.get('target'), **arguments)
     except (TypeError, ValueError, RuntimeError, AttributeError, MemoryError) as e:
-        refuse('path', f"a model that {name} cannot make ({str(e):.200})", "one saved by this version or an older one")
+        refuse('path', f"a model that {name} cannot make ({str(e):.200})",
+               "one saved by this version or an older one")
 
 # %% ../nbs/model/06_loading.ipynb #8d4f2ff1
 def read_format_1(
@@ -91,7 +111,8 @@ def read_format_1(
     try: weights = torch.load(path, weights_only=True, map_location='cpu')
     except Exception as e: weights = type(e).__name__
     if not isinstance(weights, dict) or not all(isinstance(t, Tensor) for t in weights.values()):
-        refuse('path', f"{path}, which holds something else than weights, or is damaged", "a folder by `mae.save`, or a file by `torch.save(mae.state_dict(), path)`")
+        refuse('path', f"{path}, which holds something else than weights, or is damaged",
+               "a folder by `mae.save`, or a file by `torch.save(mae.state_dict(), path)`")
     return weights
 
 # %% ../nbs/model/06_loading.ipynb #735df414
@@ -104,9 +125,13 @@ def give_weights(
     here, fixed = kept_tensors(mae), kept_tensors(mae).keys() - mae.state_dict().keys()
     for name in sorted(mae.state_dict().keys() | weights.keys()):
         was, got = (tuple(t[name].shape) if name in t else 'nothing' for t in (here, weights))
-        if was != got: refuse('make', f"a function whose models have {name} of shape {was}", f"one that builds what was saved, shape {got}")
+        if was != got:
+            refuse('make', f"a function whose models have {name} of shape {was}",
+                   f"one that builds what was saved, shape {got}")
     precision = {t.dtype for t in weights.values() if t.is_floating_point()}
     if len(precision) == 1: mae.to(dtype=precision.pop())
     for name in sorted(fixed & weights.keys()):
-        if not torch.equal(kept_tensors(mae)[name].cpu(), weights[name]): refuse('make', f"a function whose models have another {name}", "one that builds what was saved")
+        if not torch.equal(kept_tensors(mae)[name].cpu(), weights[name]):
+            refuse('make', f"a function whose models have another {name}",
+                   "one that builds what was saved")
     mae.load_state_dict({name: t for name, t in weights.items() if name not in fixed})

@@ -55,10 +55,14 @@ class MutualAutoencoder(nn.Module):
         super().__init__()
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             refuse('dtype', repr(dtype), "a floating-point type, such as torch.float32")
-        if control not in CONTROLS: refuse('control', repr(control), ' or '.join(map(repr, CONTROLS)))
+        if control not in CONTROLS:
+            refuse('control', repr(control), ' or '.join(map(repr, CONTROLS)))
         k = None if k is None else check_count('k', k, least=0)
-        if joint and k != 0: refuse('joint', f"True with k={k}", "True with k=0 only: no other estimate trains the infomax net")
-        self.encoder, self.decoder, self.infomax, self.prior_net = encoder, decoder, infomax, Prior(prior)
+        if joint and k != 0:
+            refuse('joint', f"True with k={k}",
+                   "True with k=0 only: no other estimate trains the infomax net")
+        self.encoder, self.decoder, self.infomax, self.prior_net = encoder, decoder, infomax, Prior(
+            prior)
         self.control, self.k, self.joint = control, k, bool(joint)
         self.columns = column_names(data) # of the data frame that it was trained on
         self._target:float|None = None
@@ -68,10 +72,13 @@ class MutualAutoencoder(nn.Module):
         self.ceiling, quadrature, takes = check_model(self)
         self._takes = self.whereabouts, takes
         self.target = target
-        self.codes = check_count('codes', (256 if quadrature else 128) if codes is None else codes, least=2)
+        self.codes = check_count('codes', (256 if quadrature else 128) if codes is None else codes,
+                                 least=2)
         self.data = None if data is None else self.check_data(data)
-        self.certified:tuple = () # the last certificate, and the fingerprint of the model that it was given to
-        self.recipe:tuple = () # name and arguments of the function that made it, where `load` knows that
+        # the last certificate, and the fingerprint of the model that it was given to
+        self.certified:tuple = ()
+        # name and arguments of the function that made it, where `load` knows that
+        self.recipe:tuple = ()
 
     @property
     def prior(self) -> Distribution:
@@ -85,14 +92,16 @@ class MutualAutoencoder(nn.Module):
 
     @target.setter
     def target(self, target):
-        if target is not None and self.infomax is None: refuse('infomax', 'None', "a module x -> r(z|x) where there is a target")
+        if target is not None and self.infomax is None:
+            refuse('infomax', 'None', "a module x -> r(z|x) where there is a target")
         self._target = check_target(target, self.ceiling)
 
     @property
     def takes(self) -> Takes:
         "What data the model takes: found when it is built, and again when its precision changes."
         if self._takes[0] != self.whereabouts:
-            with measuring(self, seed=0): self._takes = self.whereabouts, takes_of(self.decoder(self.prior.sample((2,))))
+            with measuring(self, seed=0):
+                self._takes = self.whereabouts, takes_of(self.decoder(self.prior.sample((2,))))
         return self._takes[1]
 
     @property
@@ -113,7 +122,8 @@ class MutualAutoencoder(nn.Module):
         prior = self.prior
         e = elbo(x, self.encoder, self.decoder, prior)
         zero = e.rate.new_zeros(())
-        model = (zero, zero) if self.target is None or self.infomax is None else model_terms(self.decoder, self.infomax, prior, self.k, self.codes, self.joint)
+        model = (zero, zero) if self.target is None or self.infomax is None else model_terms(
+            self.decoder, self.infomax, prior, self.k, self.codes, self.joint)
         return Terms(e.reconstruction.mean(), e.rate.mean(), *model)
 
     def encode(self, x:Any) -> Distribution:
@@ -130,11 +140,13 @@ class MutualAutoencoder(nn.Module):
     ) -> Tensor: # (n, *event)
         "Draw from the model: a code from the prior, a datum from the decoder."
         check_count('n', n)
-        with measuring(self, seed=seed): return distribution_of('decoder', self.decoder, self.prior.sample((n,))).sample()
+        with measuring(self, seed=seed):
+            return distribution_of('decoder', self.decoder, self.prior.sample((n,))).sample()
 
     def elbo(self, x:Any) -> ELBO:
         "Reconstruction and rate of each datum, (batch,) each, by one code a datum, without gradients; `.total` is their difference."
-        with measuring(self): return elbo(self.check_data(x), self.encoder, self.decoder, self.prior)
+        with measuring(self):
+            return elbo(self.check_data(x), self.encoder, self.decoder, self.prior)
 
     def log_likelihood(self,
         x:Any, # data, (batch, *event)
@@ -145,7 +157,9 @@ class MutualAutoencoder(nn.Module):
         check_count('k', k); check_count('rows', rows)
         with measuring(self):
             prior = self.prior
-            return in_chunks(lambda some: importance_weighted(some, self.decoder, prior, self.encoder, k), self.check_data(x), rows//k)
+            return in_chunks(lambda some: importance_weighted(some, self.decoder, prior,
+                                                              self.encoder, k), self.check_data(x),
+                             rows//k)
 
     @property
     def proposal(self) -> nn.Module:
@@ -160,7 +174,9 @@ class MutualAutoencoder(nn.Module):
         tol:float|None=None, # raise k until the interval is this narrow, nats
     ) -> Interval: # nats
         "I_p(z, x) as an interval, with codes from `proposal`."
-        with measuring(self): return mutual_information(self.decoder, self.prior, self.proposal, k, n, seed, rows, tol)
+        with measuring(self):
+            return mutual_information(self.decoder, self.prior, self.proposal, k, n, seed, rows,
+                                      tol)
 
     def certificate(self,
         tol:float=.02, # how far from the target still counts as held, nats
@@ -170,8 +186,12 @@ class MutualAutoencoder(nn.Module):
         seed:int|None=0, # None continues the present random numbers
     ) -> Certificate:
         "Target, interval, held or not, and why; `repr` shows it until target or parameters change."
-        check_number('tol', tol, "a positive number of nats", low=1e-12); check_count('budget', budget); check_count('rows', rows)
-        with measuring(self): found = certify(self.decoder, self.proposal, self.prior, self.target, tol, budget=budget, rows=rows, explain=explain, seed=seed)
+        check_number('tol', tol, "a positive number of nats", low=1e-12)
+        check_count('budget', budget)
+        check_count('rows', rows)
+        with measuring(self):
+            found = certify(self.decoder, self.proposal, self.prior, self.target, tol,
+                            budget=budget, rows=rows, explain=explain, seed=seed)
         self.certified = found, self.fingerprint()
         return found
 
@@ -179,7 +199,8 @@ class MutualAutoencoder(nn.Module):
     def fingerprint(self) -> tuple:
         "What changes with the target, the prior, the nets' types and settings, a bit of a parameter or of a buffer."
         tensors = [*self.parameters(), *self.buffers(), torch.tensor(prior_values(self.prior_net))]
-        return self.target, digest(tensors) + seal(repr(sorted(map(str, settings(self)))).encode())[:16]
+        return (self.target, digest(tensors)
+                + seal(repr(sorted(map(str, settings(self)))).encode())[:16])
 
     def _apply(self, fn, recurse=True):
         "What `to`, `double` and `cuda` do, for the data, too."
@@ -191,11 +212,19 @@ class MutualAutoencoder(nn.Module):
     ):
         "Write weights, settings and certificate; see `load`. Needs `safetensors`"
         held, (recipe, arguments) = self.still_certified, self.recipe or (None, None)
-        tensors = {name: t.clone() for name, t in kept_tensors(self).items()} | {f'{ANSWERS}{name}': t for name, t in answers(self).items()}
-        write_model(path, tensors, {'format': FORMAT, 'mae_nb': __version__, 'recipe': recipe, 'arguments': arguments, 'target': self.target,
-            **{k: getattr(self, k) for k in SETTINGS}, 'event_shape': [*self.event_shape], 'columns': [*self.columns], 'prior': prior_values(self.prior_net),
-            'settings': sorted(map(list, settings(self)), key=str), 'certificate': held and held._asdict() | {'interval': held.interval._asdict()},
-            'information': str(held) if held else 'not certified', 'interval95': held and [held.interval.lower95, held.interval.upper95]})
+        tensors = {name: t.clone()
+                   for name, t in kept_tensors(self).items()} | {f'{ANSWERS}{name}': t
+                                                                 for name, t in answers(
+                                                                     self).items()}
+        write_model(path, tensors,
+                    {'format': FORMAT, 'mae_nb': __version__, 'recipe': recipe,
+                     'arguments': arguments, 'target': self.target,
+            **{k: getattr(self, k) for k in SETTINGS}, 'event_shape': [*self.event_shape],
+                     'columns': [*self.columns], 'prior': prior_values(self.prior_net),
+            'settings': sorted(map(list, settings(self)), key=str), 'certificate': held
+                     and held._asdict() | {'interval': held.interval._asdict()},
+            'information': str(held) if held else 'not certified', 'interval95': held
+                     and [held.interval.lower95, held.interval.upper95]})
 
     def check_data(self,
         x, # tensor, NumPy array or data frame, (batch, *event)
@@ -207,16 +236,19 @@ class MutualAutoencoder(nn.Module):
         y = check_data(x, takes, name).to(self.whereabouts[1])
         if (edge := on_edge(y, takes.support)).any():
             rows = edge.flatten(1).any(1).nonzero()[:1024, 0]
-            with measuring(self, seed=0): log_prob = self.decoder(self.prior.sample((len(rows),))).log_prob(y[rows])
+            with measuring(self, seed=0):
+                log_prob = self.decoder(self.prior.sample((len(rows),))).log_prob(y[rows])
             check_edges(y, edge, rows, log_prob, column_names(x), name)
         return y
 
     @property
     def still_certified(self) -> Certificate|None:
         "The last certificate, if nothing has changed since."
-        return self.certified[0] if self.certified and self.certified[1] == self.fingerprint() else None
+        return (self.certified[0] if self.certified and self.certified[1] == self.fingerprint()
+                else None)
 
     def extra_repr(self) -> str:
         "What `repr` says: target, control and certificate."
         known = self.still_certified
-        return f"target={self.target}, control={self.control!r}\n" + (f"certificate: {known}" if known else "no certificate: call .certificate()")
+        return f"target={self.target}, control={self.control!r}\n" + (
+            f"certificate: {known}" if known else "no certificate: call .certificate()")

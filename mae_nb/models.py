@@ -36,12 +36,15 @@ def recipe(
     signature = inspect.signature(make)
     @wraps(make)
     def remembers(*args, **kwargs):
-        with seeded(None): mae = make(*args, **kwargs)                             # its weights are drawn while no other thread draws
+        # its weights are drawn while no other thread draws
+        with seeded(None): mae = make(*args, **kwargs)
         given = signature.bind(*args, **kwargs).arguments
         given |= given.pop('kwargs', {})
-        arguments = {name: v for name, v in given.items() if name not in ('target', 'data', 'device', 'dtype')}
+        arguments = {name: v for name, v in given.items()
+                     if name not in ('target', 'data', 'device', 'dtype')}
         try: mae.recipe = make.__name__, json.loads(json.dumps(arguments, default=as_json))
-        except TypeError: pass                                                     # an argument that no file can hold: `load` asks for `make`
+        # an argument that no file can hold: `load` asks for `make`
+        except TypeError: pass
         return mae
     return remembers
 
@@ -63,9 +66,11 @@ def categorical_mae(
     **kwargs, # further arguments of MutualAutoencoder
 ) -> MutualAutoencoder: # carries its data
     "The poster's categorical example: x uniform on {0..n-1}, a scalar code."
-    decoder = CategoricalNet(1, check_count('n', n, least=2), width) if window is None else WindowNet(1, n, window, width)
+    decoder = CategoricalNet(1, check_count('n', n, least=2),
+                             width) if window is None else WindowNet(1, n, window, width)
     encoder, infomax = (nn.Sequential(OneHot(n), NormalNet(n, 1, width)) for _ in range(2))
-    return MutualAutoencoder(encoder, decoder, standard_normal(), infomax, target, data=torch.arange(n).repeat(1000), **kwargs)
+    return MutualAutoencoder(encoder, decoder, standard_normal(), infomax, target,
+                             data=torch.arange(n).repeat(1000), **kwargs)
 
 # %% ../nbs/model/05_models.ipynb #4938e663
 @recipe
@@ -76,9 +81,11 @@ def normal_mae(
     **kwargs, # further arguments of MutualAutoencoder
 ) -> MutualAutoencoder: # carries its data
     "The poster's continuous example: x ~ N(0, 1), a scalar code."
-    encoder, decoder, infomax = NormalNet(1, 1, width), NormalNet(1, 1, width, sd), NormalNet(1, 1, width)
+    encoder, decoder, infomax = NormalNet(1, 1, width), NormalNet(1, 1, width, sd), NormalNet(1, 1,
+                                                                                              width)
     data = Normal(0., 1.).icdf((torch.arange(10_000) + .5)/10_000)[:, None]
-    return MutualAutoencoder(encoder, decoder, standard_normal(), infomax, target, data=data, **kwargs)
+    return MutualAutoencoder(encoder, decoder, standard_normal(), infomax, target, data=data,
+                             **kwargs)
 
 # %% ../nbs/model/05_models.ipynb #20490a2f
 @recipe
@@ -90,7 +97,8 @@ def sequence_mae(
 ) -> MutualAutoencoder: # carries its data
     "Sequences with one global bit and local copying, an autoregressive decoder, a scalar code."
     nets = [NormalNet(length, 1, width), SequenceNet(1, length, width), NormalNet(length, 1, width)]
-    return MutualAutoencoder(nets[0], nets[1], standard_normal(), nets[2], target, data=global_bit_sequences(length=length)[0], **kwargs)
+    return MutualAutoencoder(nets[0], nets[1], standard_normal(), nets[2], target,
+                             data=global_bit_sequences(length=length)[0], **kwargs)
 
 # %% ../nbs/model/05_models.ipynb #16adadb0
 @recipe
@@ -109,12 +117,18 @@ def ready_mae(
     shape = tuple(shape) if isinstance(shape, Sequence) else (check_count('shape', shape),)
     looks = shape if len(shape) == 1 else picture(shape)
     if levels is not None: check_count('levels', levels, least=2)
-    width, latents = check_count('width', (64 if len(shape) == 1 else 16) if width is None else width), check_count('latents', latents)
-    head, wide = head_for(shape, likelihood, levels, centre, scale), width if len(shape) == 1 else 4*width
+    width, latents = check_count('width', (64 if len(shape) == 1 else 16) if width is None
+                                 else width), check_count('latents', latents)
+    head, wide = head_for(shape, likelihood, levels, centre,
+                          scale), width if len(shape) == 1 else 4*width
     (read, size), (see, _) = (reader(looks, head, width) for _ in range(2))
-    net = mlp(latents, head.size, width) if len(shape) == 1 else conv_out(looks, latents, head.size//math.prod(shape), width)
-    return MutualAutoencoder(nn.Sequential(read, NormalNet(size, latents, wide)), nn.Sequential(net, head), standard_normal(latents),
-                             nn.Sequential(see, MixtureNet(size, latents, 8, wide)), target, **kwargs)
+    net = mlp(latents, head.size, width) if len(shape) == 1 else conv_out(looks, latents,
+                                                                          head.size//math.prod(
+                                                                              shape), width)
+    return MutualAutoencoder(nn.Sequential(read, NormalNet(size, latents, wide)),
+                             nn.Sequential(net, head), standard_normal(latents),
+                             nn.Sequential(see, MixtureNet(size, latents, 8, wide)), target,
+                             **kwargs)
 
 # %% ../nbs/model/05_models.ipynb #862f5287
 def reader(
@@ -127,7 +141,8 @@ def reader(
         columns = Columns(head.columns)
         set_units(columns.scaled, head)
         return columns, columns.size
-    if isinstance(head, CategoricalHead): return nn.Sequential(OneHot(head.size//math.prod(shape)), nn.Flatten()), head.size
+    if isinstance(head, CategoricalHead):
+        return nn.Sequential(OneHot(head.size//math.prod(shape)), nn.Flatten()), head.size
     half = (head.levels - 1)/2 if isinstance(head, RoundedHead) else .5
     scaled = Scale(head.shape, half, half)
     if isinstance(head, NormalHead): set_units(scaled, head)
@@ -148,12 +163,16 @@ def pixel_mae(
     **kwargs, # further arguments of MutualAutoencoder
 ) -> MutualAutoencoder:
     "A model for pictures whose decoder is autoregressive, with a standard normal prior, and whose encoder and infomax net share a layer that reads."
-    decoder: MaskedNet = MADE(shape, latents, 8*width, likelihood, levels) if kernels is None else PixelCNN(shape, latents, kernels, width, likelihood, levels)
+    decoder: MaskedNet = MADE(shape, latents, 8*width, likelihood,
+                              levels) if kernels is None else PixelCNN(shape, latents, kernels,
+                                                                       width, likelihood, levels)
     pixels, size = math.prod(decoder.shape), 8*width
     numbers, each = reader((pixels,), head_for((pixels,), likelihood, levels, 0., 1.), size)
     read = nn.Sequential(nn.Flatten(), numbers, nn.Linear(each, size), nn.SiLU())
-    return MutualAutoencoder(nn.Sequential(read, NormalNet(size, latents, 64)), decoder, standard_normal(latents),
-                             nn.Sequential(read, MixtureNet(size, latents, 8, size)), target, k=k, **kwargs)
+    return MutualAutoencoder(nn.Sequential(read, NormalNet(size, latents, 64)), decoder,
+                             standard_normal(latents),
+                             nn.Sequential(read, MixtureNet(size, latents, 8, size)), target, k=k,
+                             **kwargs)
 
 # %% ../nbs/model/05_models.ipynb #4419e653
 @recipe
@@ -174,6 +193,8 @@ def text_mae(
     decoders = {'lstm': LSTMDecoder, 'transformer': TransformerDecoder}
     if net not in decoders: refuse('net', repr(net), ' or '.join(map(repr, decoders)))
     reader = SentenceReader(words, width)
-    return MutualAutoencoder(nn.Sequential(reader, NormalNet(width, latents, width)), decoders[net](words, length, latents, width, drop),
-                             standard_normal(latents), nn.Sequential(reader, MixtureNet(width, latents, 8, width)), target,
+    return MutualAutoencoder(nn.Sequential(reader, NormalNet(width, latents, width)),
+                             decoders[net](words, length, latents, width, drop),
+                             standard_normal(latents),
+                             nn.Sequential(reader, MixtureNet(width, latents, 8, width)), target,
                              k=k, codes=codes, control=control, **kwargs)

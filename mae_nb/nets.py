@@ -26,7 +26,8 @@ def mlp(
     act:Callable[[], nn.Module]=nn.SiLU, # activation
 ) -> nn.Sequential: # (batch, d_in) -> (batch, d_out)
     "Fully connected net."
-    sizes = [check_count('d_in', d_in)] + [check_count('width', width)]*check_count('depth', depth, least=0)
+    sizes = [check_count('d_in', d_in)] + [check_count('width', width)]*check_count('depth', depth,
+                                                                                    least=0)
     hidden = [layer for a, b in zip(sizes, sizes[1:]) for layer in (nn.Linear(a, b), act())]
     return nn.Sequential(*hidden, nn.Linear(sizes[-1], check_count('d_out', d_out)))
 
@@ -41,7 +42,9 @@ class NormalNet(nn.Module):
         sd:float|None=None, # fixed standard deviation; None: learnt
     ):
         super().__init__()
-        self.register_buffer('sd', None if sd is None else torch.tensor(check_number('sd', sd, 'a positive number or None', low=1e-6)), persistent=False)
+        self.register_buffer('sd', None if sd is None
+                             else torch.tensor(check_number('sd', sd, 'a positive number or None',
+                                                            low=1e-6)), persistent=False)
         self.net = mlp(d_in, 2*d_out if sd is None else d_out, width)
 
     def forward(self,
@@ -83,7 +86,10 @@ class WindowNet(nn.Module):
     ):
         super().__init__()
         self.n = n
-        self.register_buffer('window', torch.tensor(check_number('window', window, 'a positive number of categories', low=1e-6)), persistent=False)
+        self.register_buffer('window',
+                             torch.tensor(check_number('window', window,
+                                                       'a positive number of categories',
+                                                       low=1e-6)), persistent=False)
         self.net = mlp(d_in, 1, width)
 
     def forward(self,
@@ -92,7 +98,8 @@ class WindowNet(nn.Module):
         "The distribution given `z`."
         middle = (self.n - 1)/2
         centre = middle + middle*at_least_single(self.net(z))
-        return Categorical(logits=-((torch.arange(self.n, device=z.device) - centre)/self.window)**2/2)
+        return Categorical(logits=-((torch.arange(self.n,
+                                                  device=z.device) - centre)/self.window)**2/2)
 
 # %% ../nbs/nets/01_nets.ipynb #84c813fc
 class OneHot(nn.Module):
@@ -129,15 +136,18 @@ class MixtureNet(nn.Module):
         super().__init__()
         self.components, self.d_out = check_count('components', components), d_out
         self.net = mlp(d_in, components + 2*d_out*(components + 1), width)
-        nn.init.normal_([*self.net.parameters()][-1][components:components + components*d_out])   # components that start apart can specialise
+        # components that start apart can specialise
+        nn.init.normal_([*self.net.parameters()][-1][components:components + components*d_out])
 
     def forward(self,
         a:Tensor, # (batch, d_in)
     ) -> NormalMixture: # batch shape (batch,), event shape (d_out,)
         "The distribution given `a`."
         c, d = self.components, self.d_out
-        logits, offset, log_variance, mean, common = at_least_single(self.net(a)).split([c, c*d, c*d, d, d], -1)
-        sd, own = ((v.clamp(-10, 10)/2).exp() for v in (common[..., None, :], log_variance.unflatten(-1, (c, d))))
+        logits, offset, log_variance, mean, common = at_least_single(self.net(a)).split([c, c*d,
+                                                                                         c*d, d, d], -1)
+        sd, own = ((v.clamp(-10, 10)/2).exp()
+                   for v in (common[..., None, :], log_variance.unflatten(-1, (c, d))))
         return NormalMixture(logits, mean[..., None, :] + sd*offset.unflatten(-1, (c, d)), sd*own)
 
 # %% ../nbs/nets/01_nets.ipynb #8f84a976
@@ -151,11 +161,17 @@ class FlowNet(nn.Module):
     ):
         super().__init__()
         check_count('bins', bins, least=2)
-        with validating(True): zuko = require('zuko', 'flows', 'FlowNet')                # its import turns validation off, for everybody
-        layer = partial(zuko.flows.autoregressive.MaskedAutoregressiveTransform, features=d_out, context=d_in, hidden_features=(width, width), activation=nn.SiLU)
-        spline = layer(univariate=zuko.transforms.MonotonicRQSTransform, shapes=[(bins,), (bins,), (bins - 1,)])
-        base = zuko.lazy.UnconditionalDistribution(zuko.distributions.DiagNormal, torch.zeros(d_out), torch.ones(d_out), buffer=True)
-        self.flow = zuko.flows.Flow([layer(), spline], base)                             # from the code to the base
+        # its import turns validation off, for everybody
+        with validating(True): zuko = require('zuko', 'flows', 'FlowNet')
+        layer = partial(zuko.flows.autoregressive.MaskedAutoregressiveTransform, features=d_out,
+                        context=d_in, hidden_features=(width, width), activation=nn.SiLU)
+        spline = layer(univariate=zuko.transforms.MonotonicRQSTransform,
+                       shapes=[(bins,), (bins,), (bins - 1,)])
+        base = zuko.lazy.UnconditionalDistribution(zuko.distributions.DiagNormal,
+                                                   torch.zeros(d_out), torch.ones(d_out),
+                                                   buffer=True)
+        # from the code to the base
+        self.flow = zuko.flows.Flow([layer(), spline], base)
 
     def forward(self,
         a:Tensor, # (batch, d_in)

@@ -27,24 +27,33 @@ class Quadrature:
         prior:Distribution, # p(z), d_z of one or two
         n:int, # points along each dimension of the code
     ):
-        self.decoder, (self.z, self.log_w) = decoder, prior_grid(prior, n, reach=1e-12, dtype=torch.float64)
-        if isinstance(decoder, nn.Module):                                              # not every device has double precision
-            self.decoder, self.z, self.log_w = copy.deepcopy(decoder).cpu().double().eval(), self.z.cpu(), self.log_w.cpu()
+        self.decoder, (self.z, self.log_w) = decoder, prior_grid(prior, n, reach=1e-12,
+                                                                 dtype=torch.float64)
+        # not every device has double precision
+        if isinstance(decoder, nn.Module):
+            self.decoder, self.z, self.log_w = copy.deepcopy(
+                decoder).cpu().double().eval(), self.z.cpu(), self.log_w.cpu()
         self.x, self.log_dx = self.data_grid(n)
 
     def data_grid(self, n:int) -> tuple[Tensor, Tensor]:
         "Every category, or a grid over all numbers that codes of noticeable weight generate."
-        px = distribution_of('decoder', self.decoder, self.z[self.log_w > self.log_w.max() + math.log(1e-10)])
-        takes, shape = "one over a finite set or over the real numbers, for exact answers", getattr(px, 'event_shape', None)
+        px = distribution_of('decoder', self.decoder,
+                             self.z[self.log_w > self.log_w.max() + math.log(1e-10)])
+        takes, shape = "one over a finite set or over the real numbers, for exact answers", getattr(
+            px, 'event_shape', None)
         if shape is not None and is_enumerable(px):
             x = px.enumerate_support(expand=False).flatten(0, -1 - len(shape))
             return x, self.log_w.new_zeros(len(x))
-        if shape is None or math.prod(shape) != 1: refuse('decoder', f"a {type(px).__name__} of event shape {shape and tuple(shape)}", takes)
+        if shape is None or math.prod(shape) != 1:
+            refuse('decoder', f"a {type(px).__name__} of event shape {shape and tuple(shape)}",
+                   takes)
         one = px.base_dist if isinstance(px, Independent) else px
-        if is_enumerable(one):                                                          # one entry, wrapped
+        # one entry, wrapped
+        if is_enumerable(one):
             x = one.enumerate_support(expand=False).flatten()
             return x.view(-1, *shape), self.log_w.new_zeros(len(x))
-        if support_of(one) is not constraints.real or not one.stddev.isfinite().all(): refuse('decoder', f"a {type(one).__name__} over {support_of(one)}", takes)
+        if support_of(one) is not constraints.real or not one.stddev.isfinite().all():
+            refuse('decoder', f"a {type(one).__name__} over {support_of(one)}", takes)
         mean, sd = px.mean.flatten(), px.stddev.flatten()
         low, high = (mean - 9*sd).min().item(), (mean + 9*sd).max().item()
         points = min(max(8*n, int(3*(high - low)/sd.min().item())), 2**15)
@@ -54,18 +63,21 @@ class Quadrature:
     def slices(self, x:Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         "log-weights (codes,) and log p(x|z) (len(x), codes), some codes at a time."
         size, x = max(1, 2**22//len(x)), x.to(self.z.device)
-        for z, log_w in zip(self.z.split(size), self.log_w.split(size)): yield log_w, self.decoder(z).log_prob(x.unsqueeze(1))
+        for z, log_w in zip(self.z.split(size), self.log_w.split(size)):
+            yield log_w, self.decoder(z).log_prob(x.unsqueeze(1))
 
     def log_evidence(self, x:Tensor) -> Tensor:
         "log p(x) of each datum, (batch,)."
-        return torch.stack([(log_w + log_px_z).logsumexp(1) for log_w, log_px_z in self.slices(x)]).logsumexp(0)
+        return torch.stack([(log_w + log_px_z).logsumexp(1)
+                            for log_w, log_px_z in self.slices(x)]).logsumexp(0)
 
     def information(self) -> Tensor:
         "I_p(z, x), a scalar in nats."
         log_px = self.log_evidence(self.x)[:, None]
         parts = []
         for log_w, log_px_z in self.slices(self.x):
-            pointwise = (log_px_z - log_px).masked_fill(log_px_z == -math.inf, 0.)      # p log p is 0 where p is
+            # p log p is 0 where p is
+            pointwise = (log_px_z - log_px).masked_fill(log_px_z == -math.inf, 0.)
             parts.append(((log_w + log_px_z + self.log_dx[:, None]).exp()*pointwise).sum())
         return torch.stack(parts).sum()
 
@@ -80,8 +92,10 @@ def converged(
     for n in sizes[1:]:
         last, before = answer(n), last
         if (last - before).abs().max() <= tol: return last
-    raise RuntimeError(f"The quadrature did not converge: the last two grids, of {sizes[-2]} and {sizes[-1]} points a dimension, "
-                       f"differ by {(last - before).abs().max():.1e} nats, and tol is {tol:.0e}. A larger tol may do.")
+    raise RuntimeError(f"The quadrature did not converge: the last two grids, of {sizes[-2]} and "
+                       f"{sizes[-1]} points a dimension, "
+                       f"differ by {(last - before).abs().max():.1e} nats, and tol is {tol:.0e}. A "
+                       "larger tol may do.")
 
 # %% ../nbs/theory/03_oracle.ipynb #5791e59e
 def grid_sizes(
@@ -106,7 +120,9 @@ def exact_information(
     tol:float=1e-6, # nats
 ) -> float: # nats
     "Mutual information I_p(z, x) of the model's joint, by quadrature in float64. Eq. (1)"
-    with measuring(mae, mae.decoder): return converged(lambda n: Quadrature(mae.decoder, mae.prior, n).information(), grid_sizes(mae.prior), tol).item()
+    with measuring(mae, mae.decoder):
+        return converged(lambda n: Quadrature(mae.decoder, mae.prior, n).information(),
+                         grid_sizes(mae.prior), tol).item()
 
 # %% ../nbs/theory/03_oracle.ipynb #e9db2432
 def exact_log_evidence(
@@ -116,7 +132,9 @@ def exact_log_evidence(
 ) -> Tensor: # (batch,), nats
     "log p(x) of each datum, by quadrature in float64, for data within reach of codes inside 7 prior sds. Eq. (1)"
     x = in_double(x)
-    with measuring(mae, mae.decoder): return converged(lambda n: Quadrature(mae.decoder, mae.prior, n).log_evidence(x), grid_sizes(mae.prior), tol)
+    with measuring(mae, mae.decoder):
+        return converged(lambda n: Quadrature(mae.decoder, mae.prior, n).log_evidence(x),
+                         grid_sizes(mae.prior), tol)
 
 # %% ../nbs/theory/03_oracle.ipynb #689a9340
 def exact_log_likelihood(
@@ -127,10 +145,15 @@ def exact_log_likelihood(
 ) -> float: # nats
     "Mean of log p(x) over the data, by quadrature in float64. Eq. (1)"
     x = in_double(x)
-    weights = torch.full((len(x),), 1/len(x), dtype=torch.float64) if weights is None else torch.as_tensor(weights).double().cpu()
-    if weights.shape != x.shape[:1]: refuse('weights', f"shape {tuple(weights.shape)} for {len(x)} data", "one weight a datum")
+    weights = torch.full((len(x),), 1/len(x),
+                         dtype=torch.float64) if weights is None else torch.as_tensor(
+                             weights).double().cpu()
+    if weights.shape != x.shape[:1]:
+        refuse('weights', f"shape {tuple(weights.shape)} for {len(x)} data", "one weight a datum")
     with measuring(mae, mae.decoder):
-        return converged(lambda n: weights @ Quadrature(mae.decoder, mae.prior, n).log_evidence(x).cpu(), grid_sizes(mae.prior), tol).item()
+        return converged(lambda n: weights @ Quadrature(mae.decoder, mae.prior,
+                                                        n).log_evidence(x).cpu(),
+                         grid_sizes(mae.prior), tol).item()
 
 # %% ../nbs/theory/03_oracle.ipynb #212a1c1e
 class LinearGaussian(nn.Module):
@@ -142,7 +165,8 @@ class LinearGaussian(nn.Module):
         super().__init__()
         self.W, self.s = W, check_number('s', s, 'a positive number', low=1e-12)
         self.prior = Independent(Normal(W.new_zeros(W.shape[1]), 1.), 1)
-        self.evidence = MultivariateNormal(W.new_zeros(W.shape[0]), W @ W.T + s**2*torch.eye(len(W), dtype=W.dtype))
+        self.evidence = MultivariateNormal(W.new_zeros(W.shape[0]), W @ W.T
+                                           + s**2*torch.eye(len(W), dtype=W.dtype))
         self.covariance = torch.linalg.inv(torch.eye(W.shape[1], dtype=W.dtype) + W.T @ W/s**2)
 
     def decoder(self, z:Tensor) -> Independent:
@@ -155,11 +179,13 @@ class LinearGaussian(nn.Module):
         stretch:float=1., # widen it by this factor
     ) -> MultivariateNormal:
         "p(z|x), exact where `stretch` is one."
-        return MultivariateNormal(x @ self.W @ self.covariance/self.s**2, stretch**2*self.covariance)
+        return MultivariateNormal(x @ self.W @ self.covariance/self.s**2,
+                                  stretch**2*self.covariance)
 
     def information(self) -> float:
         "I(z, x) in nats."
-        return .5*torch.logdet(torch.eye(len(self.W), dtype=self.W.dtype) + self.W @ self.W.T/self.s**2).item()
+        return .5*torch.logdet(torch.eye(len(self.W), dtype=self.W.dtype)
+                               + self.W @ self.W.T/self.s**2).item()
 
 # %% ../nbs/theory/03_oracle.ipynb #b5d8af0c
 NORMAL_BEST = -.5*math.log(2*math.pi*math.e) # the best log-likelihood of data from N(0, 1), in nats

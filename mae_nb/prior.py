@@ -72,7 +72,8 @@ class Prior(nn.Module):
     def forward(self) -> Distribution:
         "p(z) at the present parameters."
         if self.given is None: return self.make()
-        return moved(self.given, lambda l: self.learnt[l.which].expand(l.shape), Learnt) if len(self.learnt) else self.given
+        return moved(self.given, lambda l: self.learnt[l.which].expand(l.shape),
+                     Learnt) if len(self.learnt) else self.given
 
     def _apply(self, fn, recurse=True):
         "What `to`, `double` and `cuda` do, for the distribution's own tensors, too."
@@ -93,7 +94,8 @@ def check_learnt(
     with seeded(0), evaluating(prior):
         law = prior()
         if law.log_prob(law.sample((2,))).requires_grad:
-            refuse('prior', "a distribution that hides its parameters", "a module whose forward() returns the distribution, where it learns")
+            refuse('prior', "a distribution that hides its parameters",
+                   "a module whose forward() returns the distribution, where it learns")
 
 # %% ../nbs/model/02_prior.ipynb #f3c4cd48
 @torch.no_grad()
@@ -103,6 +105,7 @@ def prior_values(
     "What tells one prior from another: eight of its samples, summed over dimensions, and its log-densities there."
     with seeded(0), evaluating(prior): away = prior().sample().device.type != 'cpu'
     with seeded(0), evaluating(prior):
-        here = (copy.deepcopy(prior).cpu() if away else prior)()                      # random numbers of other devices are others
+        # random numbers of other devices are others
+        here = (copy.deepcopy(prior).cpu() if away else prior)()
         z = here.sample((8,))
         return [*z.double().sum(-1).tolist(), *here.log_prob(z).double().tolist()]

@@ -26,16 +26,22 @@ def fit_proposal(
     seed:int|None=0, # None continues the present random numbers
 ) -> nn.Module: # `proposal`
     "Train a proposal on pairs from the model, which raises the infomax bound."
-    check_count('steps', steps); check_count('n', n); check_number('lr', lr, 'a positive number', low=1e-12)
+    check_count('steps', steps); check_count('n', n)
+    check_number('lr', lr, 'a positive number', low=1e-12)
     parameters = [p for p in proposal.parameters() if p.requires_grad]
-    if not parameters: refuse('proposal', "a module without trainable parameters", "at least one with requires_grad")
+    if not parameters:
+        refuse('proposal', "a module without trainable parameters",
+               "at least one with requires_grad")
     optimiser = torch.optim.Adam(parameters, lr)
     with seeded(seed), evaluating(decoder, prior), torch.inference_mode(False), torch.enable_grad():
         for step in range(steps):
-            with torch.no_grad(): z = prior.sample((n,)); x = distribution_of('decoder', decoder, z).sample()
+            with torch.no_grad():
+                z = prior.sample((n,))
+                x = distribution_of('decoder', decoder, z).sample()
             bound = distribution_of('proposal', proposal, x).log_prob(z).mean()
             if not bound.isfinite():
-                refuse('proposal', f"a log_prob of {bound.item()} at step {step}", "one that stays finite; a smaller lr often helps", FloatingPointError)
+                refuse('proposal', f"a log_prob of {bound.item()} at step {step}",
+                       "one that stays finite; a smaller lr often helps", FloatingPointError)
             for group in optimiser.param_groups: group['lr'] = lr*learning_rate(step/steps)
             optimiser.zero_grad(); (-bound).backward()
             nn.utils.clip_grad_norm_(parameters, 1.)

@@ -31,13 +31,17 @@ class Report(NamedTuple):
     def rows(self) -> list[tuple[str, str]]:
         "Names and values, as shown."
         return [('data', f"{self.n:,}; after ±, one standard error"),
-                ('log-likelihood', f"{self.log_likelihood} nats, {self.k} proposals a datum"), ('ELBO', f"{self.elbo} nats"),
-                ('distortion', f"{self.distortion} nats"), ('rate', f"{self.rate} nats"), ('active units', f"{self.active} of {self.latents}"),
+                ('log-likelihood', f"{self.log_likelihood} nats, {self.k} proposals a datum"),
+                ('ELBO', f"{self.elbo} nats"),
+                ('distortion', f"{self.distortion} nats"), ('rate', f"{self.rate} nats"),
+                ('active units', f"{self.active} of {self.latents}"),
                 ('certificate', str(self.certificate))]
 
     def __str__(self): return '\n'.join(f"{name:<15} {value}" for name, value in self.rows())
     def __repr__(self): return str(self)
-    def _repr_html_(self) -> str: return '<table>' + ''.join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in self.rows()) + '</table>'
+    def _repr_html_(self) -> str:
+        return '<table>' + ''.join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>"
+                                   for name, value in self.rows()) + '</table>'
 
 # %% ../nbs/use/02_report.ipynb #903193bb
 def report(
@@ -49,12 +53,19 @@ def report(
     seed:int=0, # of codes and proposals
 ) -> Report:
     "Likelihood, ELBO, distortion, rate and active units on data; the certificate of the model. Burda et al. 2016"
-    if not isinstance(mae, MutualAutoencoder): refuse('mae', f"a {type(mae).__name__}", "a MutualAutoencoder", TypeError)
-    check_count('k', k); check_count('rows', rows); check_number('tol', tol, "a positive number of nats", low=1e-12)
+    if not isinstance(mae, MutualAutoencoder):
+        refuse('mae', f"a {type(mae).__name__}", "a MutualAutoencoder", TypeError)
+    check_count('k', k); check_count('rows', rows)
+    check_number('tol', tol, "a positive number of nats", low=1e-12)
     x = mae.check_data(x)
     if len(x) < 2: refuse('x', "one datum", "two or more, for a standard error")
-    with measuring(mae): certificate = certify(mae.decoder, mae.proposal, mae.prior, mae.target, tol, rows=rows, explain=False)
-    def measured(some): return mae.log_likelihood(some, k, rows), *mae.elbo(some), mae.encode(some).mean
-    with measuring(mae, seed=seed): likelihood, reconstruction, rate, mean = in_chunks(measured, x, rows//k)
-    return Report(estimate(likelihood), estimate(reconstruction - rate), estimate(-reconstruction), estimate(rate),
+    with measuring(mae):
+        certificate = certify(mae.decoder, mae.proposal, mae.prior, mae.target, tol, rows=rows,
+                              explain=False)
+    def measured(some):
+        return mae.log_likelihood(some, k, rows), *mae.elbo(some), mae.encode(some).mean
+    with measuring(mae, seed=seed):
+        likelihood, reconstruction, rate, mean = in_chunks(measured, x, rows//k)
+    return Report(estimate(likelihood), estimate(reconstruction - rate), estimate(-reconstruction),
+                  estimate(rate),
                   int((mean.var(0) > .01).sum()), mean.shape[-1], certificate, len(x), k)

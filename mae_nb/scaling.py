@@ -23,11 +23,16 @@ def spread_over(
     shape:Sequence[int], # of a datum
 ) -> Tensor: # (*shape), in double precision
     "A number for each value of a datum. One scale for all must be positive; of several, zero says that a value is constant."
-    try: t = torch.as_tensor(value if isinstance(value, Tensor) else np.array(value, dtype=float)).detach().double()
-    except (TypeError, ValueError): t = torch.tensor(math.nan)                     # no numbers: refused like NaN
+    try:
+        t = torch.as_tensor(value if isinstance(value, Tensor)
+                            else np.array(value, dtype=float)).detach().double()
+    # no numbers: refused like NaN
+    except (TypeError, ValueError): t = torch.tensor(math.nan)
     low = name == 'scale' and bool((t < 0).any() if t.dim() else t <= 0)
     if t.shape not in ((), tuple(shape)) or not t.float().isfinite().all() or low:
-        refuse(name, f"{value!r:.60}", f"finite{' positive' if name == 'scale' else ''} numbers, one or of shape {tuple(shape)}")
+        refuse(name, f"{value!r:.60}",
+               f"finite{' positive' if name == 'scale' else ''} numbers, one or of shape "
+               f"{tuple(shape)}")
     return t.expand(tuple(shape)).clone()
 
 # %% ../nbs/nets/02_scaling.ipynb #0d4c031c
@@ -37,7 +42,8 @@ class Units(NamedTuple):
     scale: Tensor # (*shape)
 
 # %% ../nbs/nets/02_scaling.ipynb #32fdd261
-ERRORS = ("a scale of the size of rounding errors at its centre: the data are constant, or too far from zero for single precision. "
+ERRORS = ("a scale of the size of rounding errors at its centre: the data are constant, or too far "
+          "from zero for single precision. "
           "If they vary, subtract a constant first, and compute in double precision")
 
 def units(
@@ -47,13 +53,17 @@ def units(
     counts:Sequence[bool]|None=None, # which values have units, (*shape); None: all
 ) -> Units: # numbers of single precision, in torch's default type
     "Centre and scale of each value; warns of scales that are rounding errors, and uses none of them below 1."
-    middle, width = (spread_over(name, value, shape) for name, value in (('centre', centre), ('scale', scale)))
+    middle, width = (spread_over(name, value, shape)
+                     for name, value in (('centre', centre), ('scale', scale)))
     lost = width <= torch.where(in_single(width), 1e-4, 1e-5)*middle.abs()
     told = lost if counts is None else lost & torch.tensor(counts)
-    for where, what in ((told & (width == 0), "constant, so it carries no information"), (told & (width > 0), ERRORS)):
-        if where.any(): warnings.warn(f"{places(where)}: {what}. No scale below 1 is used there.", stacklevel=3)
+    for where, what in ((told & (width == 0), "constant, so it carries no information"),
+                        (told & (width > 0), ERRORS)):
+        if where.any():
+            warnings.warn(f"{places(where)}: {what}. No scale below 1 is used there.", stacklevel=3)
     width = torch.where(lost, width.clamp(min=1.), width)
-    if (width < torch.finfo(torch.float32).tiny).any(): refuse('scale', f"{scale!r:.60}", "positive numbers of single precision")
+    if (width < torch.finfo(torch.float32).tiny).any():
+        refuse('scale', f"{scale!r:.60}", "positive numbers of single precision")
     return Units(*(t.float().to(torch.get_default_dtype()) for t in (middle, width)))
 
 # %% ../nbs/nets/02_scaling.ipynb #0330fe9e
@@ -62,14 +72,16 @@ def set_units(
     found:Any, # `Units`, or another module, whose own have been checked
 ):
     "Give a module its units; the weights that are saved do not hold them twice."
-    for name in Units._fields: net.register_buffer(name, getattr(found, name).clone(), persistent=False)
+    for name in Units._fields:
+        net.register_buffer(name, getattr(found, name).clone(), persistent=False)
 
 # %% ../nbs/nets/02_scaling.ipynb #fd99c4c2
 def in_single(
     t:Tensor, # numbers in double precision
 ) -> Tensor: # truth values, like `t`
     "Which numbers were computed in single precision: they have 24 bits, and more than six decimal digits."
-    short = torch.tensor([float(f'{v:.6g}') for v in t.flatten().tolist()], dtype=t.dtype).view_as(t)
+    short = torch.tensor([float(f'{v:.6g}') for v in t.flatten().tolist()],
+                         dtype=t.dtype).view_as(t)
     return (t == t.float().double()) & (t != short.to(t.device))
 
 # %% ../nbs/nets/02_scaling.ipynb #009109bf
@@ -79,7 +91,8 @@ def places(
 ) -> str:
     "The values of a datum that are true, for messages."
     if where.all() and where.numel() > most: return "all values"
-    found = [f"column {at[0]}" if len(at) == 1 else f"value {tuple(at)}" for at in where.nonzero().tolist()]
+    found = [f"column {at[0]}" if len(at) == 1 else f"value {tuple(at)}"
+             for at in where.nonzero().tolist()]
     return ', '.join(found[:most]) + f" and {len(found) - most} more"*(len(found) > most)
 
 # %% ../nbs/nets/02_scaling.ipynb #d87f212b
@@ -88,7 +101,8 @@ def standard(
 ) -> tuple[np.ndarray, np.ndarray]: # centre and scale: of each column of a table, or of all pixels
     "Means and standard deviations in double precision; exactly 0 where nothing varies."
     axes = 0 if x.ndim == 2 else None
-    return x.mean(axes, dtype=float), np.where(x.max(axes) == x.min(axes), 0., x.std(axes, dtype=float))
+    return x.mean(axes, dtype=float), np.where(x.max(axes) == x.min(axes), 0.,
+                                               x.std(axes, dtype=float))
 
 # %% ../nbs/nets/02_scaling.ipynb #6cccdb89
 class Scale(nn.Module):

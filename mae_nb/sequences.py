@@ -22,12 +22,14 @@ def global_bit_sequences(
     seed:int=0, # of the draws
 ) -> tuple[Tensor, Tensor]: # sequences of zeros and ones, (n, length); their global bits, (n,)
     "Sequences with one global bit and local copying. Eq. (1)"
-    check_count('length', length); check_number('copying', copying, "a probability", 0., 1.)
+    check_count('length', length)
+    check_number('copying', copying, "a probability", 0., 1.)
     with seeded(seed):
         bit = (torch.rand(check_count('n', n)) < .5).float()
         p = .1 + .8*bit
         x = [(torch.rand(n) < p).float()]
-        for _ in range(length - 1): x.append((torch.rand(n) < copying*x[-1] + (1 - copying)*p).float())
+        for _ in range(length - 1):
+            x.append((torch.rand(n) < copying*x[-1] + (1 - copying)*p).float())
     return torch.stack(x, 1), bit
 
 # %% ../nbs/nets/06_sequences.ipynb #433fe792

@@ -25,29 +25,39 @@ from .supports import log_prob_of
 # %% ../nbs/model/03_structure.ipynb #d787303f
 def check_model(
     mae:Any, # the model under construction
-) -> tuple[float, bool, Takes]: # the most that x can carry, nats; is its information controlled by quadrature? what are its data?
+# the most that x can carry, nats; is its information controlled by quadrature? what are its data?
+) -> tuple[float, bool, Takes]:
     "Run the nets once and refuse those that do not fit together."
     takes = "a distribution with event shape (d_z,) and no batch shape, such as Independent(Normal(torch.zeros(2), 1.), 1)"
     try:
         with measuring(mae, seed=0): prior = mae.prior
-    except (TypeError, RuntimeError, NotImplementedError) as e: refuse('prior', f"a module whose forward() fails ({e})", takes)
+    except (TypeError, RuntimeError, NotImplementedError) as e:
+        refuse('prior', f"a module whose forward() fails ({e})", takes)
     if not isinstance(prior, Distribution) or len(prior.event_shape) != 1 or prior.batch_shape:
-        got = f"event shape {tuple(prior.event_shape)} and batch shape {tuple(prior.batch_shape)}" if isinstance(prior, Distribution) else repr(prior)
+        got = (f"event shape {tuple(prior.event_shape)} and batch shape {tuple(prior.batch_shape)}"
+               if isinstance(prior, Distribution) else repr(prior))
         refuse('prior', got, takes)
     with measuring(mae, seed=0):
         z = prior.sample((2,))
         px = run_net('decoder', mae.decoder, z)
         x = px.sample()
-        if (shape := log_prob_of(px, x).shape) != (2,): refuse('decoder', f"a log_prob of shape {tuple(shape)} for 2 data", "one number for each, shape (2,)")
+        if (shape := log_prob_of(px, x).shape) != (2,):
+            refuse('decoder', f"a log_prob of shape {tuple(shape)} for 2 data",
+                   "one number for each, shape (2,)")
         for name, net in (('encoder', mae.encoder), ('infomax', mae.infomax)):
             if net is not None and (q := run_net(name, net, x)).event_shape != prior.event_shape:
-                refuse(name, f"event shape {tuple(q.event_shape)} for data of shape {tuple(x.shape[1:])}",
+                refuse(name, f"event shape {tuple(q.event_shape)} for data of shape "
+                             f"{tuple(x.shape[1:])}",
                        f"a distribution of the prior's event shape, {tuple(prior.event_shape)}")
         q = run_net('encoder', mae.encoder, x)
-        if not q.has_rsample: refuse('encoder', "a distribution without rsample", "a reparameterised one, such as Independent(Normal(mean, sd), 1)")
+        if not q.has_rsample:
+            refuse('encoder', "a distribution without rsample",
+                   "a reparameterised one, such as Independent(Normal(mean, sd), 1)")
         try: finite = bool(rate(q, prior, q.rsample()).isfinite().all())
         except ValueError: finite = False
-        if not finite: refuse('encoder', "codes outside the prior's support", f"a distribution inside the support of {prior}")
+        if not finite:
+            refuse('encoder', "codes outside the prior's support",
+                   f"a distribution inside the support of {prior}")
         run_net('decoder', mae.decoder, q.rsample())
         check_learnt(mae.prior_net)
         return ceiling(px), mae.k is None and can_grid(prior) and can_integrate(px), takes_of(px)
@@ -61,7 +71,8 @@ def run_net(
     "`net(given)`; an error inside it is told with the shape of the input."
     try: return distribution_of(name, net, given)
     except (RuntimeError, IndexError) as e:
-        refuse(name, f"a module that fails on input of shape {tuple(given.shape)} and {given.dtype}: {e}", "one that works on it")
+        refuse(name, f"a module that fails on input of shape {tuple(given.shape)} and "
+                     f"{given.dtype}: {e}", "one that works on it")
 
 # %% ../nbs/model/03_structure.ipynb #e251fd60
 def materialise(
@@ -82,14 +93,17 @@ def settings(
     parts = list(mae.named_modules())
     return {(name or 'the model', type(m).__name__) for name, m in parts} | {
         (f'{name}.{k}'.lstrip('.'), v) for name, m in parts for k, v in vars(m).items()
-        if k not in ('_target', 'training', '_torchdynamo_wrapper_id') and isinstance(v, (int, float, str, type(None)))}
+        if k not in ('_target', 'training', '_torchdynamo_wrapper_id')
+        and isinstance(v, (int, float, str, type(None)))}
 
 # %% ../nbs/model/03_structure.ipynb #ca24dae1
-FORMAT = 3 # of saved models; format 1 was the state dictionary alone, by torch.save; format 2 had no answers
+# of saved models; format 1 was the state dictionary alone, by torch.save; format 2 had no answers
+FORMAT = 3
 SETTINGS = 'control', 'k', 'codes', 'joint'
 ANSWERS = 'answers.' # begins the names of the tensors that tell what a saved model computes
 MAKERS = { # the functions that make a model by themselves, and their modules: what `load` can call
-    'categorical_mae': 'examples', 'normal_mae': 'examples', 'sequence_mae': 'sequences', 'ready_mae': 'heads', 'pixel_mae': 'autoregressive', 'text_mae': 'words'}
+    'categorical_mae': 'examples', 'normal_mae': 'examples', 'sequence_mae': 'sequences',
+          'ready_mae': 'heads', 'pixel_mae': 'autoregressive', 'text_mae': 'words'}
 
 # %% ../nbs/model/03_structure.ipynb #544eb85e
 def kept_tensors(
@@ -108,8 +122,10 @@ def answers(
     with measuring(mae, seed=0):
         z = mae.prior.sample((4,)) if asked is None else asked['z']
         x = mae.decoder(z).sample() if asked is None else asked['x']
-        nets = {'decoder': (mae.decoder, z, x), 'encoder': (mae.encoder, x, z), 'infomax': (mae.infomax, x, z)}
-        return {'z': z, 'x': x} | {name: log_prob_of(net(given), value) for name, (net, given, value) in nets.items() if net is not None}
+        nets = {'decoder': (mae.decoder, z, x), 'encoder': (mae.encoder, x, z),
+                'infomax': (mae.infomax, x, z)}
+        return {'z': z, 'x': x} | {name: log_prob_of(net(given), value)
+                                   for name, (net, given, value) in nets.items() if net is not None}
 
 # %% ../nbs/model/03_structure.ipynb #6b1d9e02
 def check_answers(
@@ -117,11 +133,16 @@ def check_answers(
     saved:dict[str, Tensor], # what the saved model answered
 ):
     "Refuse a model that computes something else than the one that was saved."
-    if missing := {'z', 'x', 'decoder', 'encoder'} - saved.keys(): refuse('path', f"a model without its {ANSWERS}{min(missing)}", "the files as `mae.save` wrote them")
+    if missing := {'z', 'x', 'decoder', 'encoder'} - saved.keys():
+        refuse('path', f"a model without its {ANSWERS}{min(missing)}",
+               "the files as `mae.save` wrote them")
     try: found = answers(mae, saved)
     except (RuntimeError, ValueError, IndexError, TypeError) as e:
-        refuse('make', f"a function whose models fail on what was saved ({str(e):.200})", "one that builds what was saved")
+        refuse('make', f"a function whose models fail on what was saved ({str(e):.200})",
+               "one that builds what was saved")
     tol = max(2e-4, 4*torch.finfo(saved['decoder'].dtype).eps)
     for name in found.keys() & saved.keys() - {'z', 'x'}:
-        if found[name].shape != saved[name].shape or not torch.allclose(found[name], saved[name], rtol=tol, atol=tol, equal_nan=True):
-            refuse('make', f"a function whose models have another {name}: its log-probabilities are not those that were saved", "one that builds what was saved")
+        if found[name].shape != saved[name].shape or not torch.allclose(found[name], saved[name],
+                                                                        rtol=tol, atol=tol, equal_nan=True):
+            refuse('make', f"a function whose models have another {name}: its log-probabilities "
+                           "are not those that were saved", "one that builds what was saved")

@@ -38,11 +38,13 @@ def judge(
     seeds:Iterable[int]=(0,), # of initialisation and training
     make:Callable|None=None, # target -> model; None: the problem's own
     **how, # further arguments of `sweep`
-) -> dict[str, np.ndarray]: # target, seed, information (exact, nats), cost (best log-likelihood minus the model's, exact, nats); one entry a model
+# target, seed, information (exact, nats), cost (best log-likelihood minus the model's, exact, nats); one entry a model
+) -> dict[str, np.ndarray]:
     "Train a model for each target and seed, and measure each exactly."
     p = PROBLEMS[problem]
     runs = sweep(make or p.make, targets, seeds, **how)
-    rows = [(r.target, r.seed, exact_information(r.mae), p.best - exact_log_likelihood(r.mae, p.x, p.weights)) for r in runs]
+    rows = [(r.target, r.seed, exact_information(r.mae),
+             p.best - exact_log_likelihood(r.mae, p.x, p.weights)) for r in runs]
     return dict(zip(('target', 'seed', 'information', 'cost'), np.array(rows).T))
 
 # %% ../nbs/results/00_study.ipynb #11890033
@@ -53,7 +55,9 @@ _GRID = np.linspace(-6, 6, 1201) # of codes, and of x in the normal problem
 _X = torch.tensor(_GRID)[:, None]
 _WEIGHTS = (-_X[:, 0]**2/2).softmax(0) # weights of N(0, 1) on the grid
 _DIGITS = torch.arange(10)
-STEPS = {('categorical', True): 2000, ('normal', True): 1600, ('normal', False): 800, ('categorical', False): 800} # by problem and freedom, longest first
+# by problem and freedom, longest first
+STEPS = {('categorical', True): 2000, ('normal', True): 1600, ('normal', False): 800,
+         ('categorical', False): 800}
 Data = dict[str, np.ndarray] # the numbers of a figure, by name
 
 # %% ../nbs/results/00_study.ipynb #7fd52f1b
@@ -66,10 +70,14 @@ def chosen(
 
 # %% ../nbs/results/00_study.ipynb #8778ec5c
 CURVES: dict[str, tuple] = { # name -> problem, restriction (None: free), targets in nats
-    'normal, sd 0.3': ('normal', .3, np.arange(.1, 2.01, .2)), 'normal, sd 0.5': ('normal', .5, np.arange(.1, 1.71, .2)),
-    'normal, sd 0.7': ('normal', .7, np.arange(.1, 1.31, .2)), 'normal, free': ('normal', None, np.array([*FIGURE_6, 1.6, 2.])),
-    'categorical, window 0.5': ('categorical', .5, np.arange(.8, 1.61, .2)), 'categorical, window 1': ('categorical', 1., np.arange(.3, 1.31, .2)),
-    'categorical, window 2': ('categorical', 2., np.arange(.1, .91, .2)), 'categorical, free': ('categorical', None, np.array(FIGURE_5))}
+    'normal, sd 0.3': ('normal', .3, np.arange(.1, 2.01, .2)),
+                            'normal, sd 0.5': ('normal', .5, np.arange(.1, 1.71, .2)),
+    'normal, sd 0.7': ('normal', .7, np.arange(.1, 1.31, .2)),
+                            'normal, free': ('normal', None, np.array([*FIGURE_6, 1.6, 2.])),
+    'categorical, window 0.5': ('categorical', .5, np.arange(.8, 1.61, .2)),
+                            'categorical, window 1': ('categorical', 1., np.arange(.3, 1.31, .2)),
+    'categorical, window 2': ('categorical', 2., np.arange(.1, .91, .2)),
+                            'categorical, free': ('categorical', None, np.array(FIGURE_5))}
 
 # %% ../nbs/results/00_study.ipynb #4c412be6
 def judged(
@@ -78,21 +86,27 @@ def judged(
     steps:int|None=None, # of training; None: those of STEPS
     seed:int=0, # of initialisation and training
     progress:bool=False, # show a progress bar
-) -> Data: # target, information, log_likelihood (R,); z (Z,); and prob (R, Z, 10), or mean and sd (R, Z), of the decoders there
+# target, information, log_likelihood (R,); z (Z,); and prob (R, Z, 10), or mean and sd (R, Z), of the decoders there
+) -> Data:
     "Train the members together, measure each exactly, and tabulate its decoder."
     free = all(restriction is None for restriction, _ in members)
-    codes = 128 if free else 64                                                # fewer than by default: quicker, and enough for a figure
+    # fewer than by default: quicker, and enough for a figure
+    codes = 128 if free else 64
     def make(member):
         restriction, target = member
         if problem == 'normal': return normal_mae(target, sd=restriction, codes=codes)
         return categorical_mae(target, window=restriction, codes=codes)
-    maes = [run.mae for run in sweep(make, members, [seed], steps=steps or STEPS[problem, free], batch_size=codes, progress=progress)]
+    maes = [run.mae for run in sweep(make, members, [seed], steps=steps or STEPS[problem, free],
+                                     batch_size=codes, progress=progress)]
     x = (_X, _WEIGHTS) if problem == 'normal' else (_DIGITS,)
     with torch.no_grad(): decoded = [mae.decode(_X.float()) for mae in maes]
-    table = {'mean': [p.mean[:, 0] for p in decoded], 'sd': [p.stddev[:, 0] for p in decoded]} if problem == 'normal' else {
+    table = {'mean': [p.mean[:, 0] for p in decoded],
+             'sd': [p.stddev[:, 0] for p in decoded]} if problem == 'normal' else {
         'prob': [p.log_prob(_DIGITS[:, None]).T.double().exp() for p in decoded]}
-    return {'target': np.array([mae.target for mae in maes], dtype=float), 'information': np.array([exact_information(mae) for mae in maes]),
-            'log_likelihood': np.array([exact_log_likelihood(mae, *x) for mae in maes]), 'z': _GRID} | {k: torch.stack(v).double().numpy() for k, v in table.items()}
+    return {'target': np.array([mae.target for mae in maes], dtype=float),
+            'information': np.array([exact_information(mae) for mae in maes]),
+            'log_likelihood': np.array([exact_log_likelihood(mae, *x) for mae in maes]),
+            'z': _GRID} | {k: torch.stack(v).double().numpy() for k, v in table.items()}
 
 # %% ../nbs/results/00_study.ipynb #5c670d9b
 def family(
@@ -103,22 +117,28 @@ def family(
     seed:int=0, # of initialisation and training
 ) -> Data: # as from `judged`, with `curve`, the name of each member's class
     "Train classes of decoders that differ in a number only, together: each at its targets, and by maximum likelihood alone."
-    classes = [(name, value, targets) for name, (p, value, targets) in CURVES.items() if p == problem and (value is None) == free]
-    held = [(name, value, target) for name, value, targets in classes for target in targets[::every].tolist()]
+    classes = [(name, value, targets) for name, (p, value, targets) in CURVES.items()
+               if p == problem and (value is None) == free]
+    held = [(name, value, target) for name, value, targets in classes
+            for target in targets[::every].tolist()]
     likely = [(name, value, None) for name, value, _ in classes]
-    parts = [judged(problem, [member[1:] for member in part], n, seed) | {'curve': np.array([member[0] for member in part])}
+    parts = [judged(problem, [member[1:] for member in part], n, seed)
+             | {'curve': np.array([member[0] for member in part])}
              for part, n in ((held, steps), (likely, steps or 800))]
     return {k: v if k == 'z' else np.concatenate([v, parts[1][k]]) for k, v in parts[0].items()}
 
 # %% ../nbs/results/00_study.ipynb #110de549
 def curves(
     families:list[Data], # from `family`
-) -> Data: # names (C,); for each name target, information and log_likelihood, (T,), and those of maximum likelihood, (1,)
+# names (C,); for each name target, information and log_likelihood, (T,), and those of maximum likelihood, (1,)
+) -> Data:
     "The classes by name."
     res = {'names': np.array(list(CURVES))}
     for d in families:
         for name in np.unique(d['curve']):
-            held, free = (chosen(d, (d['curve'] == name) & (np.isnan(d['target']) == by_likelihood)) for by_likelihood in (False, True))
+            held, free = (chosen(d, (d['curve'] == name) & (np.isnan(d['target']) == by_likelihood))
+                          for by_likelihood in (False, True))
             res |= {f'{name}: {k}': held[k] for k in ('target', 'information', 'log_likelihood')}
-            res |= {f'{name}: maximum likelihood {k}': free[k] for k in ('information', 'log_likelihood')}
+            res |= {f'{name}: maximum likelihood {k}': free[k]
+                    for k in ('information', 'log_likelihood')}
     return res

@@ -30,17 +30,21 @@ def log_prob_of(
     value:Tensor, # (..., *batch, *event)
 ) -> Tensor: # (..., *batch)
     "Log-probability of `value`; minus infinity where it lies outside the support."
-    kind = next((kind for kind in (Independent, MixtureSameFamily, TransformedDistribution) if type(d).log_prob is kind.log_prob), None)
-    if kind is Independent: return _sum_rightmost(log_prob_of(d.base_dist, value), d.reinterpreted_batch_ndims)
+    kind = next((kind for kind in (Independent, MixtureSameFamily, TransformedDistribution)
+                 if type(d).log_prob is kind.log_prob), None)
+    if kind is Independent:
+        return _sum_rightmost(log_prob_of(d.base_dist, value), d.reinterpreted_batch_ndims)
     if kind is MixtureSameFamily:
         each = log_prob_of(d.component_distribution, value.unsqueeze(-1 - len(d.event_shape)))
         return (each + d.mixture_distribution.logits).logsumexp(-1)
     if kind is TransformedDistribution: return log_prob_through(d, value)
-    if hasattr(d, 'columns'): return torch.stack([log_prob_of(*pair) for pair in zip(d.columns, value.unbind(-1))]).sum(0)
+    if hasattr(d, 'columns'):
+        return torch.stack([log_prob_of(*pair) for pair in zip(d.columns, value.unbind(-1))]).sum(0)
     support = support_of(d)
     if support is None or is_everywhere(support): return d.log_prob(value)
     if support.is_discrete:
-        try: return d.log_prob(value)                                                  # of its own values: no need to look at each
+        # of its own values: no need to look at each
+        try: return d.log_prob(value)
         except ValueError: pass
     inside = support.check(value) | is_no_number(d, value)
     return d.log_prob(inside_only(d, value, inside)).masked_fill(~inside, -math.inf)
@@ -66,9 +70,11 @@ def log_prob_back(
     for step in reversed(d.transforms):
         before = step.inv(value)
         dims += step.domain.event_dim - step.codomain.event_dim
-        total = total - _sum_rightmost(step.log_abs_det_jacobian(before, value), dims - step.domain.event_dim)
+        total = total - _sum_rightmost(step.log_abs_det_jacobian(before, value),
+                                       dims - step.domain.event_dim)
         value = before
-    return total + _sum_rightmost(log_prob_of(d.base_dist, value), dims - len(d.base_dist.event_shape))
+    return total + _sum_rightmost(log_prob_of(d.base_dist, value),
+                                  dims - len(d.base_dist.event_shape))
 
 # %% ../nbs/common/02_supports.ipynb #d94416a8
 def is_reached(

@@ -28,12 +28,16 @@ from .checks import check_count, check_number, refuse
 # %% ../nbs/use/01_text.ipynb #65d02ba0
 class _Characters(dict):
     "A table for `str.translate` that is filled as characters are met."
-    def __init__(self, of:Callable[[str], str|None]): super().__init__(); self.of = of
-    def __missing__(self, code:int): self[code] = found = self.of(chr(code)); return found
+    def __init__(self, of:Callable[[str], str|None]):
+        super().__init__(); self.of = of
+    def __missing__(self, code:int):
+        self[code] = found = self.of(chr(code)); return found
 
 # %% ../nbs/use/01_text.ipynb #1c567f4e
-_NO_SPACES = ('CJK UNIFIED', 'CJK COMPATIBILITY', 'IDEOGRAPHIC', 'HIRAGANA', 'KATAKANA', 'HALFWIDTH KATAKANA',
-              'THAI ', 'LAO ', 'KHMER ', 'MYANMAR ')                                  # the names of such characters begin so
+_NO_SPACES = ('CJK UNIFIED', 'CJK COMPATIBILITY', 'IDEOGRAPHIC', 'HIRAGANA', 'KATAKANA',
+              'HALFWIDTH KATAKANA',
+              # the names of such characters begin so
+              'THAI ', 'LAO ', 'KHMER ', 'MYANMAR ')
 def _plain(c:str) -> str|None:
     "One form of the apostrophe and of the hyphen; nothing for what has no width, but for the space of no width."
     if c in "’ʼ‐‑": return "'" if c in "’ʼ" else '-'
@@ -52,24 +56,31 @@ def words_of(
     sentence:str, # any text
 ) -> list[str]:
     "Words and numbers of any script, in lower case; a hyphen, an underscore or an apostrophe inside a word stays."
-    text = unicodedata.normalize('NFD', sentence.lower().translate(_PLAIN)).replace('i\u0307', 'i') # a Turkish İ in lower case
+    # a Turkish İ in lower case
+    text = unicodedata.normalize('NFD', sentence.lower().translate(_PLAIN)).replace('i\u0307', 'i')
     text = unicodedata.normalize('NFC', text)
-    return [text[word.start():word.end()] for word in re.finditer('a[am]*(?:-a[am]*)*|wm*|0+', text.translate(_KIND))]
+    return [text[word.start():word.end()]
+            for word in re.finditer('a[am]*(?:-a[am]*)*|wm*|0+', text.translate(_KIND))]
 
 # %% ../nbs/use/01_text.ipynb #860c3661
-SKIPPED = {'site-packages', 'dist-packages', 'test', 'tests', 'idlelib', 'lib2to3', 'turtledemo', 'pydoc_data', '__pycache__'} # folders of the library
+# folders of the library
+SKIPPED = {'site-packages', 'dist-packages', 'test', 'tests', 'idlelib', 'lib2to3', 'turtledemo',
+           'pydoc_data', '__pycache__'}
 
 # %% ../nbs/use/01_text.ipynb #5c2a3e1b
 def sentences_of(
     text:str, # paragraphs, with empty lines between them
 ) -> list[str]:
     "The sentences of a docstring, or of a chapter: whole ones, that end in a mark."
-    paragraphs = [re.sub('[*`"]', '', ' '.join(p.split())) for p in re.split(r'\n\s*\n', text) if '>>>' not in p and '::=' not in p]
-    return [s for p in paragraphs for s in re.split(r"(?<=[.!?:])\s+(?=[A-Z(])", p) if re.search('[.!?:]$', s)]
+    paragraphs = [re.sub('[*`"]', '', ' '.join(p.split())) for p in re.split(r'\n\s*\n', text)
+                  if '>>>' not in p and '::=' not in p]
+    return [s for p in paragraphs for s in re.split(r"(?<=[.!?:])\s+(?=[A-Z(])", p)
+            if re.search('[.!?:]$', s)]
 
 # %% ../nbs/use/01_text.ipynb #ab257529
 @cache
-def python_sentences() -> tuple[tuple[str, str], ...]: # (source, sentence); sources are top-level modules, and chapters
+# (source, sentence); sources are top-level modules, and chapters
+def python_sentences() -> tuple[tuple[str, str], ...]:
     "Sentences from the documentation of the Python that runs this: docstrings of the standard library, and the language reference."
     library, found = Path(sysconfig.get_paths()['stdlib']), []
     for path in sorted(library.rglob('*.py')):
@@ -77,10 +88,14 @@ def python_sentences() -> tuple[tuple[str, str], ...]: # (source, sentence); sou
         if SKIPPED & {*place}: continue
         try: tree = ast.parse(path.read_text('utf-8'))
         except (SyntaxError, UnicodeDecodeError): continue
-        module = re.sub('^_(py)?', '', place[0].removesuffix('.py'))                                # io and _pyio say the same
-        texts = (ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)))
+        # io and _pyio say the same
+        module = re.sub('^_(py)?', '', place[0].removesuffix('.py'))
+        texts = (ast.get_docstring(node) for node in ast.walk(tree)
+                 if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef,
+                                      ast.AsyncFunctionDef)))
         found += [(module, s) for text in texts if text for s in sentences_of(text)]
-    return (*found, *((f'reference: {name}', s) for name, text in sorted(topics.items()) for s in sentences_of(text)))
+    return (*found, *((f'reference: {name}', s) for name, text in sorted(topics.items())
+                      for s in sentences_of(text)))
 
 # %% ../nbs/use/01_text.ipynb #c27661e6
 def stored_form(
@@ -88,20 +103,24 @@ def stored_form(
 ) -> str: # a line for each sentence: source, tab, words
     "What the package's file holds: each sentence once, as its words, with the first of its sources."
     once: dict[str, str] = {}
-    for source, sentence in found: once.setdefault(' '.join(words_of(re.sub(r'[^\x00-\x7f]', ' ', sentence))), source)
+    for source, sentence in found:
+        once.setdefault(' '.join(words_of(re.sub(r'[^\x00-\x7f]', ' ', sentence))), source)
     return ''.join(f'{source}\t{words}\n' for words, source in once.items() if words)
 
 # %% ../nbs/use/01_text.ipynb #4f6cca61
 @cache
-def stored_sentences() -> tuple[tuple[str, str], ...]: # (source, sentence); sources are top-level modules, and chapters
+# (source, sentence); sources are top-level modules, and chapters
+def stored_sentences() -> tuple[tuple[str, str], ...]:
     "Sentences from the documentation of Python 3.11.7, out of the file that comes with the package."
     text = gzip.decompress((files('mae_nb')/'corpora'/'python-3.11.7.txt.gz').read_bytes()).decode()
-    return tuple((source, words) for source, words in (line.split('\t') for line in text.splitlines()))
+    return tuple((source, words)
+                 for source, words in (line.split('\t') for line in text.splitlines()))
 
 # %% ../nbs/use/01_text.ipynb #6e0f5240
 def _check_several(sentences:Iterable[str]) -> None:
     "Refuse one text in the place of several: its letters would be taken for sentences."
-    if isinstance(sentences, str): refuse('sentences', f"one text, {sentences[:40]!r}", "several, such as a list of one")
+    if isinstance(sentences, str):
+        refuse('sentences', f"one text, {sentences[:40]!r}", "several, such as a list of one")
 
 # %% ../nbs/use/01_text.ipynb #d39f57bc
 class Vocabulary:
@@ -111,7 +130,8 @@ class Vocabulary:
     ):
         self.words = ['<end>', '<unk>', *words]
         self.number = {word: i for i, word in enumerate(self.words)}
-        if len(self.number) < len(self.words): refuse('words', f"{len(self.words)} words, some of them twice", "each word once")
+        if len(self.number) < len(self.words):
+            refuse('words', f"{len(self.words)} words, some of them twice", "each word once")
 
     @classmethod
     def of(cls,
@@ -120,7 +140,8 @@ class Vocabulary:
     ) -> 'Vocabulary':
         "The words seen often enough, the most frequent first."
         check_count('seen', seen); _check_several(sentences)
-        return cls([word for word, n in Counter(w for s in sentences for w in words_of(s)).most_common() if n >= seen])
+        return cls([word for word, n in Counter(w for s in sentences
+                                                for w in words_of(s)).most_common() if n >= seen])
 
     def __len__(self) -> int: return len(self.words)
 
@@ -132,7 +153,9 @@ class Vocabulary:
         _check_several(sentences)
         rows = [[self.number.get(w, 1) for w in words_of(s)] for s in sentences]
         for row in rows:
-            if len(row) >= length: refuse('sentences', f"one of {len(row)} words", f"at most {length - 1} words, for length={length}")
+            if len(row) >= length:
+                refuse('sentences', f"one of {len(row)} words",
+                       f"at most {length - 1} words, for length={length}")
         x = torch.zeros(len(rows), check_count('length', length, least=2), dtype=torch.long)
         for i, row in enumerate(rows): x[i, :len(row)] = torch.tensor(row, dtype=torch.long)
         return x
@@ -141,7 +164,8 @@ class Vocabulary:
         x:Tensor, # word numbers, (n, length)
     ) -> list[str]:
         "Rows as sentences, up to where each ends."
-        return [' '.join(self.words[i] for i in row[:row.index(0) if 0 in row else None]) for row in x.tolist()]
+        return [' '.join(self.words[i] for i in row[:row.index(0) if 0 in row else None])
+                for row in x.tolist()]
 
 # %% ../nbs/use/01_text.ipynb #2bcd0abd
 class Sentences(NamedTuple):
@@ -164,7 +188,8 @@ def _as_pairs(found:Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     if isinstance(found, (str, Path)): refuse('found', repr(found), takes)
     pairs = list(found)
     for pair in pairs:
-        if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not isinstance(pair[1], str): refuse('found', f"{pair!r:.60}", takes)
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not isinstance(pair[1], str):
+            refuse('found', f"{pair!r:.60}", takes)
     return pairs
 
 # %% ../nbs/use/01_text.ipynb #136e9ef3
@@ -177,24 +202,37 @@ def corpus(
     seed:int=0, # of the order of the sources
 ) -> Corpus:
     "Sentences of the lengths asked for, each once, in parts that share no source."
-    check_count('shortest', shortest); check_count('longest', longest, least=shortest); check_count('seed', seed, least=0)
-    for share in shares: check_number('shares', share, "two positive numbers with a sum below one", 1e-9, 1.)
-    if len(shares) != 2 or sum(shares) >= 1: refuse('shares', tuple(shares), "two positive numbers with a sum below one")
+    check_count('shortest', shortest)
+    check_count('longest', longest, least=shortest)
+    check_count('seed', seed, least=0)
+    for share in shares:
+        check_number('shares', share, "two positive numbers with a sum below one", 1e-9, 1.)
+    if len(shares) != 2 or sum(shares) >= 1:
+        refuse('shares', tuple(shares), "two positive numbers with a sum below one")
     once: dict[str, str] = {}
     for source, sentence in stored_sentences() if found is None else _as_pairs(found):
         words = words_of(sentence)
         if shortest <= len(words) <= longest: once.setdefault(' '.join(words), source)
     sizes = Counter(once.values())
-    order, place, part = sorted(sizes, key=lambda source: hashlib.sha256(f'{seed} {source}'.encode()).digest()), 0, {}
+    order, place, part = sorted(sizes,
+                                key=lambda source: hashlib.sha256(
+                                    f'{seed} {source}'.encode()).digest()), 0, {}
     for source in order:
-        part[source] = 'test' if place < shares[1]*len(once) else 'validation' if place < sum(shares)*len(once) else 'train'
+        part[source] = ('test' if place < shares[1]*len(once) else 'validation'
+                        if place < sum(shares)*len(once) else 'train')
         place += sizes[source]
-    rows = {name: [(sentence, source) for sentence, source in once.items() if part[source] == name] for name in ('train', 'validation', 'test')}
+    rows = {name: [(sentence, source) for sentence, source in once.items() if part[source] == name]
+            for name in ('train', 'validation', 'test')}
     got = f"{len(once)} sentences of {shortest} to {longest} words, from {len(sizes)} sources"
     for name, some in rows.items():
-        if not some: refuse('found', f"{got}, which leave none for the part '{name}'", "more sources, or other lengths")
+        if not some:
+            refuse('found', f"{got}, which leave none for the part '{name}'",
+                   "more sources, or other lengths")
     vocabulary = Vocabulary.of((sentence for sentence, _ in rows['train']), seen)
-    train, validation, test = (Sentences(vocabulary.encode((sentence for sentence, _ in some), longest + 1), [source for _, source in some]) for some in rows.values())
+    train, validation, test = (Sentences(vocabulary.encode((sentence for sentence, _ in some),
+                                                           longest + 1), [
+                                                               source for _, source in some])
+                               for some in rows.values())
     return Corpus(train, validation, test, vocabulary)
 
 # %% ../nbs/use/01_text.ipynb #cc3cb1b4
@@ -203,10 +241,14 @@ def read_sentences(
     block:int=100, # lines that stay together
 ) -> list[tuple[str, str]]: # (source, sentence), for `corpus`
     "The lines of a file that have words, each block of lines a source."
-    check_count('block', block); takes = "a text file in UTF-8 with a sentence a line"
+    check_count('block', block)
+    takes = "a text file in UTF-8 with a sentence a line"
     try: text = Path(path).read_text('utf-8-sig')
-    except UnicodeDecodeError as e: refuse('path', f"{path}, which is not UTF-8 ({e.reason} at byte {e.start})", takes)
+    except UnicodeDecodeError as e:
+        refuse('path', f"{path}, which is not UTF-8 ({e.reason} at byte {e.start})", takes)
     if '\0' in text: refuse('path', f"{path}, which has zero bytes, as UTF-16 has", takes)
-    found = [(f'lines {i//block*block + 1} to {i//block*block + block}', line) for i, line in enumerate(text.split('\n')) if words_of(line)]
-    if not found: refuse('path', f"{path}, in which {'no word' if text.strip() else 'nothing'} stands", takes)
+    found = [(f'lines {i//block*block + 1} to {i//block*block + block}', line)
+             for i, line in enumerate(text.split('\n')) if words_of(line)]
+    if not found:
+        refuse('path', f"{path}, in which {'no word' if text.strip() else 'nothing'} stands", takes)
     return found

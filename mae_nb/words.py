@@ -27,13 +27,16 @@ class Sentence(constraints.Constraint):
     def check(self, value:Tensor) -> Tensor:
         "Which rows are sentences, (...)."
         stays = (value[..., :-1] != 0) | (value[..., 1:] == 0)
-        return stays.all(-1) & (value >= 0).all(-1) & (value < self.words).all(-1) & (value[..., -1] == 0)
+        return stays.all(-1) & (value >= 0).all(-1) & (value < self.words).all(-1) & (value[...,
+                                                                                            -1] == 0)
 
     def log_size(self, shape:torch.Size) -> float:
         "Logarithm of the number of sentences in rows of this shape: of up to shape[-1] - 1 words."
-        return torch.arange(shape[-1], dtype=torch.float64).mul(math.log(self.words - 1)).logsumexp(0).item()
+        return torch.arange(shape[-1],
+                            dtype=torch.float64).mul(math.log(self.words - 1)).logsumexp(0).item()
 
-    def __repr__(self): return f"sentences: word numbers from 1 to {self.words - 1}, then zeros, at least one"
+    def __repr__(self):
+        return f"sentences: word numbers from 1 to {self.words - 1}, then zeros, at least one"
 
 # %% ../nbs/nets/08_words.ipynb #4ab12f7b
 class WordNet(nn.Module):
@@ -45,9 +48,11 @@ class WordNet(nn.Module):
         drop:float, # share of the words seen that are unknown; 1: all, also after training
     ):
         super().__init__()
-        self.words, self.length = check_count('words', words, least=2), check_count('length', length, least=2)
+        self.words, self.length = check_count('words', words, least=2), check_count('length',
+                                                                                    length, least=2)
         self.drop = check_number('drop', drop, "a share of the words, from 0 to 1", 0., 1.)
-        self.see, self.say = nn.Embedding(words, check_count('width', width)), nn.Linear(width, words)
+        self.see, self.say = nn.Embedding(words, check_count('width', width)), nn.Linear(width,
+                                                                                         words)
 
     @property
     def shape(self) -> tuple[int]:
@@ -72,7 +77,10 @@ class WordNet(nn.Module):
     def seen(self, before:Tensor) -> Tensor:
         "Embeddings of the words before each place; 0 stands for the beginning, which is never dropped. Bowman et al. 2015"
         share = self.drop if self.training or self.drop == 1 else 0.
-        if share: before = before.masked_fill((before > 0) & (torch.rand(before.shape, device=before.device) < share), 1)
+        if share:
+            before = before.masked_fill((before > 0) & (torch.rand(before.shape,
+                                                                   device=before.device) < share),
+                                        1)
         return self.see(before)
 
     def log_prob(self, x:Tensor, z:Tensor) -> Tensor:
@@ -80,8 +88,10 @@ class WordNet(nn.Module):
         places = min(self.length - 1, int((x > 0).sum(1).max()) + 1) if len(x) else 1
         before = nn.functional.pad(x[:, :places - 1], (1, 0))
         hidden, _ = self.hidden(self.seen(before), z, None)
-        going = nn.functional.pad(before[:, 1:] > 0, (1, 0), value=True)                             # where the sentence has not ended before
-        each = -nn.functional.cross_entropy(at_least_single(self.say(hidden[going])), x[:, :places][going], reduction='none')
+        # where the sentence has not ended before
+        going = nn.functional.pad(before[:, 1:] > 0, (1, 0), value=True)
+        each = -nn.functional.cross_entropy(at_least_single(self.say(hidden[going])),
+                                            x[:, :places][going], reduction='none')
         total = each.new_zeros(len(x)).index_add(0, going.nonzero()[:, 0], each)
         return total.masked_fill(~self.support.check(x), -torch.inf)
 
@@ -91,7 +101,9 @@ class WordNet(nn.Module):
         for place in range(self.length - 1):
             hidden, state = self.hidden(self.seen(rows[-1][:, None]), z, state)
             below = at_least_single(self.say(hidden[:, 0])).softmax(-1).cumsum(-1)
-            word = torch.searchsorted(below, torch.rand_like(below[:, :1])*below[:, -1:])[:, 0].clamp(max=self.words - 1)
+            word = torch.searchsorted(below, torch.rand_like(below[:, :1])*below[:, -1:])[:,
+                                                                                          0].clamp(
+                                                                                              max=self.words - 1)
             rows.append(word if not place else word*(rows[-1] > 0))
             if not rows[-1].any(): break
         x = torch.stack(rows[1:], 1)
@@ -108,11 +120,13 @@ class LSTMDecoder(WordNet):
         drop:float=0., # word drop-out: share of the words seen that are unknown; 1: all, also after training
     ):
         super().__init__(words, length, width, drop)
-        self.begin, self.lstm = nn.Linear(check_count('d_z', d_z), 2*width), nn.LSTM(width + d_z, width, batch_first=True)
+        self.begin, self.lstm = nn.Linear(check_count('d_z', d_z), 2*width), nn.LSTM(width + d_z,
+                                                                                     width, batch_first=True)
 
     def hidden(self, seen:Tensor, z:Tensor, state:Any) -> tuple[Tensor, Any]:
         "The state after each place, and the last, with its cell."
-        if state is None: state = tuple(t.contiguous() for t in self.begin(z)[None].tanh().chunk(2, -1))
+        if state is None:
+            state = tuple(t.contiguous() for t in self.begin(z)[None].tanh().chunk(2, -1))
         return self.lstm(torch.cat([seen, z[:, None].expand(-1, seen.shape[1], -1)], -1), state)
 
 # %% ../nbs/nets/08_words.ipynb #216f4a3f
@@ -123,7 +137,8 @@ class Block(nn.Module):
         heads:int, # of the attention
     ):
         super().__init__()
-        if width % check_count('heads', heads): refuse('heads', heads, f"a divisor of the width, {width}")
+        if width % check_count('heads', heads):
+            refuse('heads', heads, f"a divisor of the width, {width}")
         self.heads, self.before, self.after = heads, nn.LayerNorm(width), nn.LayerNorm(width)
         self.ask, self.tell = nn.Linear(width, 3*width), nn.Linear(width, width)
         self.think = nn.Sequential(nn.Linear(width, 4*width), nn.GELU(), nn.Linear(4*width, width))
@@ -133,9 +148,11 @@ class Block(nn.Module):
         past:tuple[Tensor, Tensor]|None, # keys and values of earlier places, (n, heads, earlier, width/heads) each
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]: # like `a`; keys and values of all places
         "What comes out, and what later places will need."
-        query, *new = self.ask(self.before(a)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        query, *new = self.ask(self.before(a)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3,
+                                                                                          1, 4)
         keys, values = new if past is None else (torch.cat(pair, 2) for pair in zip(past, new))
-        found = nn.functional.scaled_dot_product_attention(query, keys, values, is_causal=past is None)
+        found = nn.functional.scaled_dot_product_attention(query, keys, values,
+                                                           is_causal=past is None)
         a = a + self.tell(found.transpose(1, 2).flatten(2))
         return a + self.think(self.after(a)), (keys, values)
 
@@ -152,8 +169,12 @@ class TransformerDecoder(WordNet):
         heads:int=4, # of each block's attention
     ):
         super().__init__(words, length, width, drop)
-        self.code, self.place = nn.Linear(check_count('d_z', d_z), width), nn.Embedding(length, width)
-        self.blocks, self.last = nn.ModuleList(Block(width, heads) for _ in range(check_count('blocks', blocks))), nn.LayerNorm(width)
+        self.code, self.place = nn.Linear(check_count('d_z', d_z), width), nn.Embedding(length,
+                                                                                        width)
+        self.blocks, self.last = nn.ModuleList(Block(width, heads)
+                                               for _ in range(check_count('blocks',
+                                                                          blocks))), nn.LayerNorm(
+                                                                              width)
 
     def hidden(self, seen:Tensor, z:Tensor, state:Any) -> tuple[Tensor, Any]:
         "The last layer's numbers at each place, and every block's keys and values."
@@ -173,7 +194,8 @@ class SentenceReader(nn.Module):
         width:int=128, # of embeddings and of the state
     ):
         super().__init__()
-        self.see, self.lstm = nn.Embedding(words, check_count('width', width)), nn.LSTM(width, width, batch_first=True)
+        self.see, self.lstm = nn.Embedding(words, check_count('width', width)), nn.LSTM(width,
+                                                                                        width, batch_first=True)
 
     def forward(self,
         x:Tensor, # word numbers, (batch, length)

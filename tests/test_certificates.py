@@ -38,7 +38,8 @@ def test_no_call_decodes_more_than_rows_and_pieces_make_the_whole(n, k, rows):
 
 def test_pieces_of_proposals_do_not_change_the_sandwich():
     with seeded(0): z = MODEL.prior.sample((6,)); x = MODEL.decoder(z).sample()
-    exact = [sandwich(z, x, MODEL.decoder, MODEL.prior, MODEL.posterior, 50, rows) for rows in (6, 60, 10**6)]
+    exact = [sandwich(z, x, MODEL.decoder, MODEL.prior, MODEL.posterior, 50, rows)
+             for rows in (6, 60, 10**6)]
     for s in exact[1:]:
         for a, b in zip(exact[0], s): assert_close(a, b)
 
@@ -47,23 +48,28 @@ def test_a_proposal_that_misses_everything_gives_an_infinite_upper_end_and_no_na
     far = Independent(Normal(torch.full((1,), 1e6, dtype=torch.float64), 1e-3), 1)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        found = mutual_information(lambda z: Independent(Normal(z, .1), 1), MODEL.prior, far, k=4, n=50, seed=0)
-    assert found.upper > 1e6 and not math.isnan(found.lower) and "outweighs all 4" in str(said[0].message)
+        found = mutual_information(lambda z: Independent(Normal(z, .1), 1), MODEL.prior, far, k=4,
+                                   n=50, seed=0)
+    assert (found.upper > 1e6 and not math.isnan(found.lower)
+            and "outweighs all 4" in str(said[0].message))
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(.05, 1.), min_size=1, max_size=4), st.integers(0, 100))
 def test_a_mixture_is_a_density_whatever_its_weights(raw, seed):
     weights = [w/sum(raw) for w in raw]
-    parts = [Independent(Normal(torch.tensor([[float(i - 1)]], dtype=torch.float64), .3 + .2*i), 1) for i in range(len(raw))]
+    parts = [Independent(Normal(torch.tensor([[float(i - 1)]], dtype=torch.float64), .3 + .2*i), 1)
+             for i in range(len(raw))]
     mixed = mixture(*[lambda x, p=p: p for p in parts], weights=weights)(torch.zeros(1))
     grid = torch.linspace(-12, 12, 8001, dtype=torch.float64)[:, None, None]
-    assert_close(torch.trapezoid(mixed.log_prob(grid)[:, 0].exp(), grid[:, 0, 0]).item(), 1., atol=1e-6, rtol=0)
+    assert_close(torch.trapezoid(mixed.log_prob(grid)[:, 0].exp(), grid[:, 0, 0]).item(), 1.,
+                 atol=1e-6, rtol=0)
     with seeded(seed): assert mixed.sample((5,)).shape == (5, 1, 1)
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.floats(1e-3, 1e3), min_size=3, max_size=30), st.integers(2, 200), st.integers(0, 100))
+@given(st.lists(st.floats(1e-3, 1e3), min_size=3, max_size=30), st.integers(2, 200),
+       st.integers(0, 100))
 def test_spread_points_rise_stay_inside_and_follow_the_density(density, n, seed):
     density = torch.tensor(density, dtype=torch.float64)
     nodes = torch.arange(len(density), dtype=torch.float64)**1.3
@@ -71,26 +77,31 @@ def test_spread_points_rise_stay_inside_and_follow_the_density(density, n, seed)
     assert (z.diff() >= -1e-9).all() and z.min() >= -1e-9 and z.max() <= nodes[-1] + 1e-9
     inside = torch.searchsorted(nodes, z.clamp(1e-9, nodes[-1] - 1e-9)) - 1
     share = (z - nodes[inside])/(nodes[inside + 1] - nodes[inside])
-    assert_close(here, density[inside]*(1 - share) + density[inside + 1]*share, rtol=1e-5, atol=1e-6)
+    assert_close(here, density[inside]*(1 - share) + density[inside + 1]*share, rtol=1e-5,
+                 atol=1e-6)
 
 
 def test_refined_codes_integrate_the_prior():
     def decoder(z): return Categorical(logits=-300*(z - torch.linspace(-1, 1, 5).to(z))**2)
     with seeded(0): z, log_w = codes_on_grid(decoder, standard_normal(), 256)
     w = log_w.exp()
-    assert_close(torch.stack([w @ z[:, 0]**m for m in (1, 2, 4)]), torch.tensor([0., 1., 3.]), atol=2e-3, rtol=5e-3)
+    assert_close(torch.stack([w @ z[:, 0]**m for m in (1, 2, 4)]), torch.tensor([0., 1., 3.]),
+                 atol=2e-3, rtol=5e-3)
 
 
 @pytest.mark.parametrize("batch, d", [((), 1), ((3,), 2), ((2, 4), 3)])
 def test_shapes_and_moments_of_a_mixture_of_normals(batch, d):
-    with seeded(1): mix = NormalMixture(torch.randn(*batch, 5), torch.randn(*batch, 5, d), torch.rand(*batch, 5, d) + .2)
+    with seeded(1):
+        mix = NormalMixture(torch.randn(*batch, 5), torch.randn(*batch, 5, d),
+                            torch.rand(*batch, 5, d) + .2)
     with seeded(2): z = mix.rsample((20_000,))
     assert z.shape == (20_000, *batch, d) and mix.log_prob(z).shape == (20_000, *batch)
     assert_close(z.mean(0), mix.mean, atol=.06, rtol=0)
 
 
 def other(net, target, **kw):
-    return MutualAutoencoder(net(1, 1), NormalNet(1, 1), standard_normal(), net(1, 1), target, data=torch.randn(512, 1), **kw)
+    return MutualAutoencoder(net(1, 1), NormalNet(1, 1), standard_normal(), net(1, 1), target,
+                             data=torch.randn(512, 1), **kw)
 
 
 def test_mixtures_can_be_swept_and_flows_fitted():
@@ -104,16 +115,20 @@ def test_mixtures_can_be_swept_and_flows_fitted():
 
 class Scalar(nn.Module):
     "A decoder with a parameter of shape ()."
-    def __init__(self): super().__init__(); self.log_sd = nn.Parameter(torch.zeros(()))
+    def __init__(self):
+        super().__init__(); self.log_sd = nn.Parameter(torch.zeros(()))
     def forward(self, z): return Independent(Normal(z, self.log_sd.exp()), 1)
 
 
 @pytest.mark.parametrize("targets", [[.5], [.3, .6]])
 def test_a_parameter_that_is_one_number_is_trained(targets):
-    def make(t): return MutualAutoencoder(NormalNet(1, 1), Scalar(), standard_normal(), NormalNet(1, 1), t, data=torch.randn(512, 1))
+    def make(t):
+        return MutualAutoencoder(NormalNet(1, 1), Scalar(), standard_normal(), NormalNet(1, 1), t,
+                                 data=torch.randn(512, 1))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for r in sweep(make, targets, steps=20, progress=False): assert r.mae.decoder.log_sd.item() != 0.
+        for r in sweep(make, targets, steps=20, progress=False):
+            assert r.mae.decoder.log_sd.item() != 0.
 
 
 def test_a_certificate_leaves_model_and_random_numbers_alone():
@@ -121,7 +136,9 @@ def test_a_certificate_leaves_model_and_random_numbers_alone():
     mae = categorical_mae(1.)
     before, state = copy.deepcopy(mae.state_dict()), torch.get_rng_state()
     found = mae.certificate()
-    assert torch.equal(torch.get_rng_state(), state) and all(torch.equal(a, b) for a, b in zip(before.values(), mae.state_dict().values()))
+    assert torch.equal(torch.get_rng_state(), state) and all(torch.equal(a, b)
+                                                             for a, b in zip(before.values(),
+                                                                             mae.state_dict().values()))
     assert not found.held and found.why == "not converged"
     assert mae.certificate(explain=False) == mae.certificate(explain=False)
 
@@ -138,7 +155,8 @@ def test_a_certificate_is_shown_until_the_parameters_change():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fit(mae, steps=2, progress=False)
-    assert f"asked 0 ± 0.02 nats: {'held' if mae.certified[0].held else 'not held'}" in repr(mae)  # what `fit` found
+    # what `fit` found
+    assert f"asked 0 ± 0.02 nats: {'held' if mae.certified[0].held else 'not held'}" in repr(mae)
     mae.decoder.net[-1].bias.data.add_(1.)
     assert "no certificate" in repr(mae)
 
@@ -165,9 +183,11 @@ def test_fit_proposal_raises_the_bound_and_leaves_the_decoder_alone():
     weights = copy.deepcopy(decoder.state_dict())
     before = mutual_information(decoder, standard_normal(), r, k=0, n=4000, seed=0).lower
     fit_proposal(r, decoder, standard_normal(), steps=200)
-    assert mutual_information(decoder, standard_normal(), r, k=0, n=4000, seed=0).lower > before + .01
+    assert mutual_information(decoder, standard_normal(), r, k=0, n=4000,
+                              seed=0).lower > before + .01
     assert all(torch.equal(a, b) for a, b in zip(weights.values(), decoder.state_dict().values()))
-    with pytest.raises(ValueError, match="lr got 0.0"): fit_proposal(r, decoder, standard_normal(), lr=0.)
+    with pytest.raises(ValueError, match="lr got 0.0"):
+        fit_proposal(r, decoder, standard_normal(), lr=0.)
 
 
 def test_the_encoders_side_takes_a_rest_and_distributions_without_a_mean():
@@ -184,7 +204,8 @@ def test_noise_is_no_active_unit():
         def __init__(self): super().__init__(); self.flow = FlowNet(1, 3)
         def forward(self, x): return self.flow(torch.zeros(len(x), 1))
     torch.manual_seed(0)
-    assert encoder_side(torch.randn(400, 1), Deaf(), standard_normal(3), batch=200, seed=0).active == 0
+    assert encoder_side(torch.randn(400, 1), Deaf(), standard_normal(3), batch=200,
+                        seed=0).active == 0
 
 
 def test_importing_zuko_leaves_validation_on():
@@ -193,16 +214,19 @@ def test_importing_zuko_leaves_validation_on():
 
 
 def test_a_proposal_that_does_not_reach_the_code_is_told_apart():
-    inside = Independent(torch.distributions.Uniform(torch.full((1,), -.5), .5, validate_args=False), 1, validate_args=False)
+    inside = Independent(torch.distributions.Uniform(torch.full((1,), -.5), .5,
+                                                     validate_args=False), 1, validate_args=False)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        found = mutual_information(lambda z: Independent(Normal(z, .1), 1), standard_normal(), inside, k=8, n=200, seed=0)
+        found = mutual_information(lambda z: Independent(Normal(z, .1), 1), standard_normal(),
+                                   inside, k=8, n=200, seed=0)
     assert found.lower == -math.inf and not math.isnan(found.stderr) and said
     class Narrow(nn.Module):
         def forward(self, x): return inside.expand((len(x),))
     class Gain(nn.Module):
         def forward(self, z): return Independent(Normal(2*z, torch.ones_like(z)), 1)
-    found = certify(Gain(), Narrow(), standard_normal(), .5*math.log(5), tol=.1)  # a tenth of prior codes comes to the rescue
+    # a tenth of prior codes comes to the rescue
+    found = certify(Gain(), Narrow(), standard_normal(), .5*math.log(5), tol=.1)
     assert found.held and math.isfinite(found.interval.width)
 
 
@@ -222,5 +246,6 @@ def test_sequences_are_checked_and_measured():
     torch.manual_seed(0)
     mae = sequence_mae(.3, length=4)
     assert mae.sample(5).shape == (5, 4) and exact_information(mae) >= 0
-    with pytest.raises(ValueError, match=r"data got 2\.0 in row 0"): mae.elbo(torch.full((1, 4), 2.))
+    with pytest.raises(ValueError, match=r"data got 2\.0 in row 0"):
+        mae.elbo(torch.full((1, 4), 2.))
     with pytest.raises(ValueError, match="target got"): sequence_mae(3., length=4)

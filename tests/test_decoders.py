@@ -21,16 +21,20 @@ NETS = [LSTMDecoder, TransformerDecoder]
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(1, 4), st.integers(1, 5), st.lists(st.sampled_from([1, 3, 5]), min_size=1, max_size=3), st.integers(0, 100))
+@given(st.integers(1, 4), st.integers(1, 5),
+       st.lists(st.sampled_from([1, 3, 5]), min_size=1, max_size=3), st.integers(0, 100))
 def test_a_pixel_sees_its_stated_field(height, width, kernels, seed):
-    with seeded(seed): net, x, z = PixelCNN((height, width), kernels=kernels, width=8), torch.rand(3, height, width, requires_grad=True), torch.randn(3, 2)
+    with seeded(seed):
+        net, x, z = PixelCNN((height, width), kernels=kernels, width=8), torch.rand(3, height,
+                                                                                    width, requires_grad=True), torch.randn(3, 2)
     numbers = net.numbers(x, z)
     assert all(place < (0, 0) for place in net.field)  # rows above, or to the left
     for i in range(height):
         for j in range(width):
             g, = torch.autograd.grad(numbers[:, i, j].sum(), x, retain_graph=True)
             seen = {(a - i, b - j) for a, b in g.abs().sum(0).nonzero().tolist()}
-            assert seen == {(a, b) for a, b in net.field if 0 <= i + a < height and 0 <= j + b < width} or len(kernels) > 1 and seen < set(net.field)
+            assert seen == {(a, b) for a, b in net.field if 0 <= i + a < height and 0 <= j
+                            + b < width} or len(kernels) > 1 and seen < set(net.field)
 
 
 @settings(max_examples=10, deadline=None)
@@ -39,15 +43,19 @@ def test_made_sums_to_one_and_keeps_its_order(height, width, units, seed):
     with seeded(seed): net, z = MADE((height, width), width=units), torch.randn(1, 2)
     every = torch.cartesian_prod(*[torch.arange(2.)]*(height*width)).view(-1, height, width)
     assert_close(net(z).log_prob(every).logsumexp(0), torch.tensor(0.), atol=1e-5, rtol=0)
-    jacobian = torch.autograd.functional.jacobian(lambda x: net.numbers(x, z)[0].flatten(), torch.rand(1, height, width))[:, 0].flatten(1)
+    jacobian = torch.autograd.functional.jacobian(lambda x: net.numbers(x, z)[0].flatten(),
+                                                  torch.rand(1, height, width))[:, 0].flatten(1)
     assert (jacobian.triu() == 0).all()
 
 
 @pytest.mark.parametrize("make", NETS)
 def test_log_prob_is_the_sum_over_words(make):
-    with seeded(0): net, z, x = make(11, 9, 3, 16), torch.randn(40, 3), torch.zeros(40, 9, dtype=torch.long)
+    with seeded(0):
+        net, z, x = make(11, 9, 3, 16), torch.randn(40, 3), torch.zeros(40, 9, dtype=torch.long)
     with seeded(1):
-        for row in x: n = int(torch.randint(0, 9, ())); row[:n] = torch.randint(1, 11, (n,))
+        for row in x:
+            n = int(torch.randint(0, 9, ()))
+            row[:n] = torch.randint(1, 11, (n,))
     with torch.no_grad():
         for row, code, found in zip(x, z, net(z).log_prob(x)):
             state, before, total = None, torch.zeros(1, 1, dtype=torch.long), 0.
@@ -69,22 +77,27 @@ def test_what_is_no_sentence_has_no_probability(make):
 
 @pytest.mark.parametrize("make", NETS)
 def test_words_are_dropped_in_training_only(make):
-    with seeded(0): net, x, z = make(50, 9, 2, 16, drop=.5), torch.randint(1, 50, (20, 9)), torch.randn(20, 2)
+    with seeded(0):
+        net, x, z = make(50, 9, 2, 16, drop=.5), torch.randint(1, 50, (20, 9)), torch.randn(20, 2)
     x[:, -1] = 0
-    net.eval(); same = net(z).log_prob(x); assert_close(same, net(z).log_prob(x))
+    net.eval(); same = net(z).log_prob(x)
+    assert_close(same, net(z).log_prob(x))
     net.train(); assert not torch.equal(net(z).log_prob(x), same)
     assert net.eval().say.weight.requires_grad and torch.isfinite(net.train()(z).log_prob(x)).all()
 
 
 def test_rows_in_chunks_are_rows():
-    with seeded(0): net, z, x = MADE((2, 2)), torch.randn(70, 2), (torch.rand(70, 2, 2) < .5).float()
+    with seeded(0):
+        net, z, x = MADE((2, 2)), torch.randn(70, 2), (torch.rand(70, 2, 2) < .5).float()
     whole = net(z).log_prob(x)
     with torch.no_grad(): assert_close(Autoregressive(net, z, rows=16).log_prob(x), whole)
     assert net(z).log_prob(x[:0].expand(0, 2, 2)[:, None].expand(0, 70, 2, 2)).shape == (0, 70)
-    assert net(z[:0]).sample().shape == (0, 2, 2) and net(z).sample((3, 2)).shape == (3, 2, 70, 2, 2)
+    assert net(z[:0]).sample().shape == (0, 2, 2) and net(z).sample((3, 2)).shape == (3, 2, 70, 2,
+                                                                                      2)
 
 
-MODELS = [partial(pixel_mae, (4, 4)), partial(pixel_mae, (4, 4), kernels=None), partial(text_mae, 9, 6, width=16), partial(text_mae, 9, 6, net="transformer")]
+MODELS = [partial(pixel_mae, (4, 4)), partial(pixel_mae, (4, 4), kernels=None),
+          partial(text_mae, 9, 6, width=16), partial(text_mae, 9, 6, net="transformer")]
 
 
 @pytest.mark.parametrize("make", MODELS)
@@ -103,7 +116,10 @@ def test_half_the_bits_are_for_products_of_matrices(make, seed):
     with seeded(seed), torch.no_grad():
         z = mae.prior.sample((200,))
         x = mae.decoder(z).sample()
-        exact, noisy = mae.decoder(z).log_prob(x), torch.autocast("cpu", torch.bfloat16)(lambda: mae.decoder(z).log_prob(x))()
+        exact, noisy = mae.decoder(z).log_prob(x), torch.autocast("cpu",
+                                                                  torch.bfloat16)(
+                                                                      lambda: mae.decoder(
+                                                                          z).log_prob(x))()
     assert noisy.dtype == torch.float32 and 0 < (noisy - exact).abs().max() < .1
 
 
@@ -120,30 +136,41 @@ def test_every_word_can_be_drawn_in_half_the_bits(make):
 @given(st.integers(2, 30), st.integers(0, 1000))
 def test_a_baseline_changes_no_mean(n, seed):
     "The gradient of a constant reward is zero, and that of any reward does not change when a constant is added."
-    with seeded(seed): reward, logits = torch.randn(1, n, dtype=torch.float64), torch.randn(1, n, dtype=torch.float64, requires_grad=True)
+    with seeded(seed):
+        reward, logits = torch.randn(1, n, dtype=torch.float64), torch.randn(1, n,
+                                                                             dtype=torch.float64, requires_grad=True)
     def gradient(r): return torch.autograd.grad(rewarded(r, logits).sum(), logits)[0]
     assert_close(gradient(torch.ones_like(reward)), torch.zeros_like(reward))
-    assert_close(gradient(reward + 3.), gradient(reward)); assert_close(rewarded(reward, logits), reward)
+    assert_close(gradient(reward + 3.), gradient(reward))
+    assert_close(rewarded(reward, logits), reward)
     assert_close(gradient(reward)[0, 0], reward[0, 0] - reward[0, 1:].mean())
 
 
-SENTENCES = st.lists(st.sampled_from("one two three four don't x_y 12".split()), min_size=1, max_size=8).map(" ".join)
+SENTENCES = st.lists(st.sampled_from("one two three four don't x_y 12".split()), min_size=1,
+                     max_size=8).map(" ".join)
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from("abcdefgh"), SENTENCES), min_size=1, max_size=60), st.integers(0, 5))
+@given(st.lists(st.tuples(st.sampled_from("abcdefgh"), SENTENCES), min_size=1, max_size=60),
+       st.integers(0, 5))
 def test_parts_share_no_source_and_no_sentence(found, seed):
     try: text = corpus(found, shortest=2, longest=6, seen=1, shares=(.2, .2), seed=seed)
     except ValueError as e: assert "leave none for the part" in str(e); return
     parts = text[:3]
-    assert sum(len(set(part.source)) for part in parts) == len({source for part in parts for source in part.source})
-    said = [sentence for part in parts for sentence in text.vocabulary.decode(part.x) if "<unk>" not in sentence]
-    assert len(said) == len(set(said)) and all(2 <= len(words_of(sentence)) <= 6 for sentence in said)
-    assert all((part.x[:, -1] == 0).all() and LSTMDecoder(len(text.vocabulary), 7).support.check(part.x).all() for part in parts)
+    assert sum(len(set(part.source))
+               for part in parts) == len({source for part in parts for source in part.source})
+    said = [sentence for part in parts for sentence in text.vocabulary.decode(part.x)
+            if "<unk>" not in sentence]
+    assert len(said) == len(set(said)) and all(2 <= len(words_of(sentence)) <= 6
+                                               for sentence in said)
+    assert all((part.x[:, -1] == 0).all()
+               and LSTMDecoder(len(text.vocabulary), 7).support.check(part.x).all()
+               for part in parts)
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.lists(st.sampled_from("to be or not a-b it's 42".split()), max_size=6), max_size=10))
+@given(st.lists(st.lists(st.sampled_from("to be or not a-b it's 42".split()), max_size=6),
+                max_size=10))
 def test_words_come_back(sentences):
     vocabulary = Vocabulary("to be or not a-b it's 42".split())
     lines = [" ".join(words) for words in sentences]
@@ -155,7 +182,8 @@ def test_files_of_any_kind(tmp_path):
     path.write_text("\n \n", "utf-8")
     with pytest.raises(ValueError, match="in which nothing stands"): read_sentences(path)
     path.write_bytes("one line\r\n\r\nand a naïve other".encode())
-    assert read_sentences(path, block=2) == [("lines 1 to 2", "one line"), ("lines 3 to 4", "and a naïve other")]
+    assert read_sentences(path, block=2) == [("lines 1 to 2", "one line"),
+                                             ("lines 3 to 4", "and a naïve other")]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -163,13 +191,16 @@ def test_a_sentence_reads_the_same_beside_a_longer_one(seed):
     torch.manual_seed(seed)
     read, x = SentenceReader(9, 16), torch.tensor([[3, 4, 0, 0, 0, 0], [5, 2, 7, 8, 6, 0]])
     assert_close(read(x)[:1], read(x[:1]))
-    turned = read(x[:, [1, 0, 2, 3, 4, 5]])                                    # another order is another sentence
+    # another order is another sentence
+    turned = read(x[:, [1, 0, 2, 3, 4, 5]])
     assert not torch.allclose(turned, read(x), atol=1e-3)
-    states, _ = read.lstm(read.see(torch.tensor([[3, 4, 0]])))                 # its two words, and the end
+    # its two words, and the end
+    states, _ = read.lstm(read.see(torch.tensor([[3, 4, 0]])))
     assert_close(read(x)[0], states[0].max(0).values)
 
 
 @pytest.mark.parametrize("make", MODELS)
 def test_encoder_and_infomax_net_share_what_reads(make):
     mae = make(target=.5)
-    assert mae.encoder[0] is mae.infomax[0] and len({id(p) for p in mae.parameters()}) == len([*mae.parameters()])
+    assert (mae.encoder[0] is mae.infomax[0]
+            and len({id(p) for p in mae.parameters()}) == len([*mae.parameters()]))

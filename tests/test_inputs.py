@@ -96,7 +96,8 @@ def test_the_same_numbers_give_the_same_model(name):
     first, second = table(), table()
     short(first, FRAME)
     second.columns = first.columns
-    assert torch.equal(second.check_data(given), X) and torch.equal(first.encode(given).mean, first.encode(X).mean)
+    assert torch.equal(second.check_data(given), X) and torch.equal(first.encode(given).mean,
+                                                                    first.encode(X).mean)
     short(second, given)
     assert first.fingerprint() == second.fingerprint()
 
@@ -112,7 +113,8 @@ WRONG = {  # what is refused, and what is said of it
     "numerals": (frame(b=["1"] * 60), "'1' in row 0, column 'b'"),
     "complex": (frame(b=np.ones(60) + 1j), "column 'b'"),
     "categories of text": (frame(b=pd.Categorical(["x", "y"] * 30)), "'x' in row 0, column 'b'"),
-    "None": (frame(b=pd.Series([1.0] * 59 + [None], dtype=object)), "missing value in row 59, column 'b'"),
+    "None": (frame(b=pd.Series([1.0] * 59 + [None], dtype=object)),
+             "missing value in row 59, column 'b'"),
     "NA": (frame(b=pd.array([1] * 59 + [None], dtype="Int64")), "row 59, column 'b'"),
     "NaN": (frame(b=[1.0] * 59 + [np.nan]), "row 59, column 'b'"),
     "lists": (frame(b=[[1.0]] * 60), "[1.0] in row 0, column 'b'"),
@@ -152,13 +154,18 @@ def test_what_is_no_table_is_refused_before_any_work(name):
     short(mae, FRAME)
     before = mae.fingerprint()
     given, told = WRONG[name]
-    entries = [lambda: short(mae, given)] + [lambda: short(mae, X, validation=given)] * (name != "one number")  # which would be a share
+    # which would be a share
+    entries = ([lambda: short(mae, given)]
+               + [lambda: short(mae, X, validation=given)] * (name != "one number"))
     if name not in ("generator", "iterator"):
-        entries += [lambda: mae.encode(given), lambda: mae.log_likelihood(given), lambda: report(mae, given)]
+        entries += [lambda: mae.encode(given), lambda: mae.log_likelihood(given), lambda: report(
+            mae, given)]
     for enter in entries:
         with pytest.raises((ValueError, TypeError)) as e:
             enter()
-        assert " got " in str(e.value) and "but takes" in str(e.value) and (told in str(e.value) or name in ("generator", "iterator")), str(
+        assert " got " in str(e.value) and "but takes" in str(e.value) and (told in str(e.value)
+                                                                            or name in (
+                                                                                "generator", "iterator")), str(
             e.value
         )
     assert mae.fingerprint() == before
@@ -251,7 +258,8 @@ class SimpleLoader:
 def test_loaders_of_every_kind(name):
     mae = table()
     assert np.isfinite(short(mae, LOADERS[name]())["elbo"]).all()
-    known = name not in ("stream", "endless stream", "stream, loaded", "a list of batches", "arrays", "frames")
+    known = name not in ("stream", "endless stream", "stream, loaded", "a list of batches",
+                         "arrays", "frames")
     if known:
         short(mae, X, validation=LOADERS[name]())
     else:
@@ -365,7 +373,8 @@ def test_columns_are_known_wherever_a_frame_comes_in():
     loaded = table()
     short(loaded, SimpleLoader([FRAME[:8], other[8:20]]))
     for mae in (carries, loaded):
-        assert mae.columns == ("a", "b") and torch.equal(mae.encode(other).mean, mae.encode(FRAME).mean)
+        assert mae.columns == ("a", "b") and torch.equal(mae.encode(other).mean,
+                                                         mae.encode(FRAME).mean)
 
 
 def test_a_run_that_is_refused_leaves_the_columns(tmp_path):
@@ -376,11 +385,14 @@ def test_a_run_that_is_refused_leaves_the_columns(tmp_path):
     assert mae.columns == ()
 
 
-@pytest.mark.parametrize("batches", [lambda: DataLoader(X, 1), lambda: DataLoader(X[:9], 8), lambda: X[:1]])
+@pytest.mark.parametrize("batches",
+                         [lambda: DataLoader(X, 1), lambda: DataLoader(X[:9], 8), lambda: X[:1]])
 def test_a_batch_of_one_for_batch_normalisation(batches):
     with seeded(0):
         encoder = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), NormalNet(8, 2, 8))
         mae = MutualAutoencoder(encoder, NormalNet(2, 2, 8), standard_normal(2))
-    with pytest.raises(ValueError, match="data got a batch of one datum, for a net with batch normalisation, but takes"):
+    with pytest.raises(ValueError,
+                       match="data got a batch of one datum, for a net with batch normalisation, "
+                             "but takes"):
         short(mae, batches())
     assert mae.encode(X[:1]).mean.isfinite().all()

@@ -21,13 +21,15 @@ from torch.distributions.transforms import AffineTransform
 
 def noisy_net(d_in: int, d_out: int) -> nn.Module:
     "A net that is another in training, and changes when it is used there."
-    return nn.Sequential(nn.Linear(d_in, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), NormalNet(16, d_out, 8))
+    return nn.Sequential(nn.Linear(d_in, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5),
+                         NormalNet(16, d_out, 8))
 
 
 @pytest.fixture
 def mae():
     with seeded(0):
-        return MutualAutoencoder(noisy_net(3, 2), noisy_net(2, 3), standard_normal(2), noisy_net(3, 2), 1.0)
+        return MutualAutoencoder(noisy_net(3, 2), noisy_net(2, 3), standard_normal(2),
+                                 noisy_net(3, 2), 1.0)
 
 
 with seeded(1):
@@ -35,7 +37,8 @@ with seeded(1):
 MEASURES = {
     "information": lambda m: m.information(k=4, n=50, seed=0),
     "certificate": lambda m: m.certificate(0.5, budget=2**12, explain=False),
-    "verdict": lambda m: certify(m.decoder, m.infomax, m.prior, 3.0, 0.1, n=64, k=4, budget=2**9, explain=False),
+    "verdict": lambda m: certify(m.decoder, m.infomax, m.prior, 3.0, 0.1, n=64, k=4, budget=2**9,
+                                 explain=False),
     "report": lambda m: report(m, X, k=4, tol=0.5),
     "encode": lambda m: m.encode(X).mean,
     "encode one": lambda m: m.encode(X[:1]).mean,
@@ -43,12 +46,17 @@ MEASURES = {
     "elbo": lambda m: seeded_(lambda: m.elbo(X).total),
     "sample": lambda m: m.sample(5, seed=0),
     "log-likelihood": lambda m: seeded_(lambda: m.log_likelihood(X, k=4)),
-    "importance-weighted bound": lambda m: seeded_(lambda: importance_weighted(X, m.decoder, m.prior, m.encoder, 4)),
+    "importance-weighted bound": lambda m: seeded_(lambda: importance_weighted(X, m.decoder,
+                                                                               m.prior, m.encoder, 4)),
     "encoder's side": lambda m: encoder_side(X, m.encoder, m.prior, seed=0),
-    "mutual information": lambda m: mutual_information(m.decoder, m.prior, m.infomax, k=4, n=50, seed=0),
-    "nets in a mixture": lambda m: mutual_information(m.decoder, m.prior, mixture(m.infomax, m.prior), k=4, n=50, seed=0),
+    "mutual information": lambda m: mutual_information(m.decoder, m.prior, m.infomax, k=4, n=50,
+                                                       seed=0),
+    "nets in a mixture": lambda m: mutual_information(m.decoder, m.prior,
+                                                      mixture(m.infomax, m.prior), k=4, n=50,
+                                                      seed=0),
     "nets in functions": lambda m: mutual_information(
-        lambda z: m.decoder(z), m.prior, partial(lambda net, x: net(x), m.infomax), k=4, n=50, seed=0
+        lambda z: m.decoder(z), m.prior, partial(lambda net, x: net(x), m.infomax), k=4, n=50,
+        seed=0
     ),
     "a judge": lambda m: fit_proposal(Judge(), m.decoder, m.prior, steps=3, n=8).bias,
 }
@@ -91,7 +99,8 @@ def test_a_measure_leaves_no_trace_and_minds_no_switch(name, mae):
     ]:
         mae.train(training)
         mae.encoder[3].eval()  # one part stands otherwise
-        before = copy.deepcopy(mae.state_dict()), [m.training for m in mae.modules()], torch.get_rng_state()
+        before = copy.deepcopy(mae.state_dict()), [m.training
+                                                   for m in mae.modules()], torch.get_rng_state()
         Distribution.set_default_validate_args(validate)
         try:
             with warnings.catch_warnings(), torch.set_grad_enabled(grad):
@@ -100,10 +109,12 @@ def test_a_measure_leaves_no_trace_and_minds_no_switch(name, mae):
                 assert (torch.is_grad_enabled(), Distribution._validate_args) == (grad, validate)
         finally:
             Distribution.set_default_validate_args(True)
-        assert [m.training for m in mae.modules()] == before[1] and torch.equal(torch.get_rng_state(), before[2])
+        assert ([m.training for m in mae.modules()] == before[1]
+                and torch.equal(torch.get_rng_state(), before[2]))
         assert all(torch.equal(a, b) for a, b in zip(mae.state_dict().values(), before[0].values()))
         assert all(p.grad is None for p in mae.parameters())
-    assert results[0] and all(r == pytest.approx(results[0], nan_ok=True, rel=1e-6, abs=1e-6) for r in results)
+    assert results[0] and all(r == pytest.approx(results[0], nan_ok=True, rel=1e-6, abs=1e-6)
+                              for r in results)
 
 
 @pytest.mark.parametrize("name", MEASURES)
@@ -117,7 +128,8 @@ def test_an_error_inside_leaves_no_trace_either(name, mae):
 
     for net in (mae.encoder, mae.decoder):
         net[0].register_forward_pre_hook(fail)
-    calls.append(1) if name in ("encode", "encode one", "decode", "sample", "encoder's side") else None
+    calls.append(1) if name in ("encode", "encode one", "decode", "sample",
+                                "encoder's side") else None
     state = torch.get_rng_state()
     try:
         with warnings.catch_warnings():
@@ -149,10 +161,13 @@ NARROW = [
     lambda z: Uniform(z - 0.25, z + 0.25),
     lambda z: Uniform(z, z + 0.5),
     lambda z: Uniform(z - 0.1, z + 0.3),
-    lambda z: TransformedDistribution(Exponential(torch.full_like(z, 5.0)), AffineTransform(z, 1.0)),
-    lambda z: TransformedDistribution(Exponential(torch.full_like(z, 5.0)), AffineTransform(z, -1.0)),
+    lambda z: TransformedDistribution(Exponential(torch.full_like(z, 5.0)),
+                                      AffineTransform(z, 1.0)),
+    lambda z: TransformedDistribution(Exponential(torch.full_like(z, 5.0)),
+                                      AffineTransform(z, -1.0)),
     lambda z: TransformedDistribution(Beta(torch.full_like(z, 2.0), 2.0), AffineTransform(z, 0.7)),
-    lambda z: TransformedDistribution(Uniform(torch.zeros_like(z), 1.0), [AffineTransform(0.0, 0.3), AffineTransform(z, 1.0)]),
+    lambda z: TransformedDistribution(Uniform(torch.zeros_like(z), 1.0),
+                                      [AffineTransform(0.0, 0.3), AffineTransform(z, 1.0)]),
     lambda z: Pareto(z + 0.2, torch.full_like(z, 3.0)),
     lambda z: Uniform(torch.zeros_like(z), z + 0.1),
     lambda z: Uniform(-z - 0.1, z + 0.1),
@@ -162,7 +177,8 @@ NARROW = [
 @pytest.mark.parametrize("validate", [True, False])
 @pytest.mark.parametrize("make", NARROW)
 def test_a_support_that_moves_with_the_code_is_measured(make, validate):
-    prior, e = Independent(Uniform(torch.zeros(1), torch.ones(1)), 1), torch.arange(500) / 500 + 1 / 1000
+    prior, e = Independent(Uniform(torch.zeros(1), torch.ones(1)),
+                           1), torch.arange(500) / 500 + 1 / 1000
 
     def decoder(z):
         return Independent(make(z), 1)
@@ -179,7 +195,8 @@ def test_a_support_that_moves_with_the_code_is_measured(make, validate):
         found = mutual_information(decoder, prior, prior, k=256, n=1000, seed=0)
     finally:
         Distribution.set_default_validate_args(True)
-    assert found.lower95 - 3 * error - 0.01 <= truth <= found.upper95 + 3 * error + 0.01, (found, truth)
+    assert found.lower95 - 3 * error - 0.01 <= truth <= found.upper95 + 3 * error + 0.01, (found,
+                                                                                           truth)
 
 
 SHAPES = [
@@ -206,5 +223,6 @@ def test_a_distribution_of_another_batch_shape_is_refused(wrong, what):
         lambda: certify(nets[0], nets[1], prior, 1.0),
         lambda: importance_weighted(torch.zeros(8, 1), nets[0], prior, nets[1], 4),
     ):
-        with pytest.raises(ValueError, match="got a distribution of batch shape .* but takes one of batch shape"):
+        with pytest.raises(ValueError,
+                           match="got a distribution of batch shape .* but takes one of batch shape"):
             measure()

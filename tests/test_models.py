@@ -34,17 +34,22 @@ class SampleOnly:
 
 def test_checks_refuse_truth_values_and_upper_ends():
     with pytest.raises(ValueError, match="steps got True"): check_count("steps", True)
-    with pytest.raises(ValueError, match="share got 2.0"): check_number("share", 2., "a share", low=0., high=1.)
+    with pytest.raises(ValueError, match="share got 2.0"):
+        check_number("share", 2., "a share", low=0., high=1.)
 
 
 def test_long_supports_are_not_enumerated():
-    assert is_enumerable(Categorical(logits=torch.zeros(10))) and not is_enumerable(Categorical(logits=torch.zeros(2000)))
+    assert (is_enumerable(Categorical(logits=torch.zeros(10)))
+            and not is_enumerable(Categorical(logits=torch.zeros(2000))))
 
 
 def test_score_function_does_not_differentiate_the_reward_twice():
     logits = torch.tensor([.3, -.5, 1.], dtype=torch.float64, requires_grad=True)
     exact, = torch.autograd.grad((logits.softmax(0)*5*logits).sum(), logits)
-    with seeded(0): g = torch.stack([torch.autograd.grad(expect(SampleOnly(Categorical(logits=logits)), lambda x: 5*logits[x]), logits)[0] for _ in range(3000)])
+    with seeded(0):
+        g = torch.stack([torch.autograd.grad(
+            expect(SampleOnly(Categorical(logits=logits)), lambda x: 5*logits[x]), logits)[0]
+                         for _ in range(3000)])
     assert ((g.mean(0) - exact).abs() < 4*g.std(0)/len(g)**.5).all()
 
 
@@ -54,40 +59,54 @@ def test_vectors_are_drawn_independently():
 
 
 def test_grid_shifts_anew():
-    assert not torch.equal(prior_grid(standard_normal(2), 8, shift=True)[0], prior_grid(standard_normal(2), 8, shift=True)[0])
+    assert not torch.equal(prior_grid(standard_normal(2), 8, shift=True)[0],
+                           prior_grid(standard_normal(2), 8, shift=True)[0])
     assert torch.equal(prior_grid(standard_normal(2), 8)[0], prior_grid(standard_normal(2), 8)[0])
 
 
 def test_gradient_of_the_elbo_passes_through_the_code():
     model = LinearGaussian(torch.tensor([[1.]], dtype=torch.float64), .8)
     shift = torch.tensor(.3, dtype=torch.float64, requires_grad=True)
-    def encoder(x): return Independent(Normal(model.posterior(x).mean + shift, model.covariance.sqrt().expand(len(x), 1)), 1)
-    with seeded(0): slope, = torch.autograd.grad(elbo(torch.zeros(40_000, 1).double(), encoder, model.decoder, model.prior).total.mean(), shift)
-    assert abs(slope + .3/model.covariance.item()) < .02  # the planted gap is shift² / (2 covariance)
+    def encoder(x):
+        return Independent(Normal(model.posterior(x).mean + shift,
+                                  model.covariance.sqrt().expand(len(x), 1)), 1)
+    with seeded(0):
+        slope, = torch.autograd.grad(elbo(torch.zeros(40_000, 1).double(), encoder, model.decoder,
+                                          model.prior).total.mean(), shift)
+    # the planted gap is shift² / (2 covariance)
+    assert abs(slope + .3/model.covariance.item()) < .02
 
 
 def test_interval_holds_up_to_its_errors():
-    assert [Interval(1., 2., .1).holds(v) for v in (.7, .9, 1.5, 2.1, 2.3)] == [False, True, True, True, False]
+    assert [Interval(1., 2., .1).holds(v) for v in (.7, .9, 1.5, 2.1, 2.3)] == [False, True, True,
+                                                                                True, False]
 
 
 def test_mutual_information_reports_the_larger_error_in_chunks_and_refuses_nan():
     model = LinearGaussian(torch.tensor([[2.]], dtype=torch.float64), 1.)
     with seeded(0):
         z = model.prior.sample((500,))
-        sides = sandwich(z, model.decoder(z).sample(), model.decoder, model.prior, lambda x: model.prior.expand((len(x),)), 4)
-    assert mutual_information(model.decoder, model.prior, model.prior, k=4, n=500, seed=0).stderr == max(estimate(side).stderr for side in sides)
+        sides = sandwich(z, model.decoder(z).sample(), model.decoder,
+                         model.prior, lambda x: model.prior.expand((len(x),)), 4)
+    assert mutual_information(model.decoder, model.prior, model.prior, k=4, n=500,
+                              seed=0).stderr == max(estimate(side).stderr for side in sides)
     sizes = []
-    mutual_information(lambda z: sizes.append(len(z)) or model.decoder(z), model.prior, model.prior, k=4, n=100, rows=40)
-    assert max(sizes) == 40 or max(sizes) == 100  # the first call decodes all codes once; no call is larger than that
+    mutual_information(lambda z: sizes.append(len(z)) or model.decoder(z), model.prior, model.prior,
+                       k=4, n=100, rows=40)
+    # the first call decodes all codes once; no call is larger than that
+    assert max(sizes) == 40 or max(sizes) == 100
     with pytest.raises(FloatingPointError, match="NaN as log-probability"):
-        mutual_information(lambda z: Independent(Normal(math.nan*z, 1., validate_args=False), 1, validate_args=False), model.prior, model.prior, k=2, n=10)
+        mutual_information(lambda z: Independent(Normal(math.nan*z, 1., validate_args=False), 1,
+                                                 validate_args=False), model.prior, model.prior,
+                           k=2, n=10)
 
 
 def test_a_value_that_never_occurs_changes_no_information():
     class Model: prior = standard_normal()
     Model.decoder = staticmethod(lambda z: Categorical(logits=torch.cat([z, -z], -1)))
     without = exact_information(Model)
-    Model.decoder = staticmethod(lambda z: Categorical(logits=torch.cat([z, -z, 0*z - math.inf], -1)))
+    Model.decoder = staticmethod(lambda z: Categorical(logits=torch.cat([z, -z, 0*z - math.inf],
+                                                                        -1)))
     assert abs(exact_information(Model) - without) < 1e-6
 
 
@@ -101,7 +120,8 @@ def test_bound_that_trains_the_infomax_net_is_the_infomax_bound():
     mae = categorical_mae(1.)
     with seeded(0), torch.no_grad():
         for p in mae.decoder.parameters(): p.mul_(2)
-        bound = torch.stack([model_terms(mae.decoder, mae.infomax, mae.prior).bound for _ in range(20)]).mean()
+        bound = torch.stack([model_terms(mae.decoder, mae.infomax, mae.prior).bound
+                             for _ in range(20)]).mean()
         z = mae.prior.sample((20_000,))
         direct = estimate(infomax_bound(z, mae.decoder(z).sample(), mae.infomax, mae.prior))
     assert abs(bound - direct.mean) < 4*direct.stderr + 1e-3
@@ -113,7 +133,10 @@ def test_gradient_of_information_with_respect_to_the_noise():
     def decoder(z): return Independent(Normal(2*z, s*torch.ones_like(z)), 1)
     class R(nn.Module):
         def forward(self, x): return model.posterior(x, 1.3)
-    with seeded(0): g = estimate(torch.stack([torch.autograd.grad(model_terms(decoder, R(), model.prior).information, s)[0] for _ in range(200)]))
+    with seeded(0):
+        g = estimate(torch.stack([torch.autograd.grad(model_terms(decoder, R(),
+                                                                  model.prior).information, s)[0]
+                                  for _ in range(200)]))
     assert abs(g.mean + .8) < 4*g.stderr + 1e-3  # I = log(1 + 4/s²)/2
 
 
@@ -125,27 +148,35 @@ def test_multiplier_is_bounded_on_both_sides():
 
 
 def test_nets_have_the_activation_and_the_window_asked_for():
-    assert [type(layer) for layer in mlp(3, 2, act=nn.Tanh)] == [nn.Linear, nn.Tanh, nn.Linear, nn.Tanh, nn.Linear]
+    assert [type(layer) for layer in mlp(3, 2, act=nn.Tanh)] == [nn.Linear, nn.Tanh, nn.Linear,
+                                                                 nn.Tanh, nn.Linear]
     with seeded(0): net = WindowNet(1, 10, 2.)
     z = torch.tensor([[.3]])
     p, centre = net(z).probs[0], 4.5*(1 + net.net(z)).item()
-    assert_close((p[4]/p[5]).item(), math.exp(-((4 - centre)**2 - (5 - centre)**2)/8), rtol=1e-4, atol=0)
+    assert_close((p[4]/p[5]).item(), math.exp(-((4 - centre)**2 - (5 - centre)**2)/8), rtol=1e-4,
+                 atol=0)
 
 
 def test_model_asks_the_right_net():
     mae, plain, x = categorical_mae(1.), categorical_mae(), torch.arange(10)
-    assert mae.information(k=3, n=50, seed=1) == mutual_information(mae.decoder, mae.prior, mae.infomax, k=3, n=50, seed=1)
-    assert plain.information(k=3, n=50, seed=1) == mutual_information(plain.decoder, plain.prior, plain.encoder, k=3, n=50, seed=1)
+    assert mae.information(k=3, n=50, seed=1) == mutual_information(mae.decoder, mae.prior,
+                                                                    mae.infomax, k=3, n=50, seed=1)
+    assert plain.information(k=3, n=50, seed=1) == mutual_information(plain.decoder, plain.prior,
+                                                                      plain.encoder, k=3, n=50,
+                                                                      seed=1)
     assert [t.item() for t in plain(x)[2:]] == [0., 0.]
     with seeded(0): measured = mae.log_likelihood(x, k=3)
-    with seeded(0): assert_close(measured, importance_weighted(x, mae.decoder, mae.prior, mae.encoder, 3))
+    with seeded(0):
+        assert_close(measured, importance_weighted(x, mae.decoder, mae.prior, mae.encoder, 3))
 
 
 def test_constraint_never_trains_the_infomax_net_nor_the_bound_the_decoder():
     for mae in (normal_mae(1.), normal_mae(1., k=0), normal_mae(1., k=4), categorical_mae(1., k=4)):
         terms = mae(mae.data[:10])
-        for part, net in ((terms.information, "infomax"), (terms.bound, "decoder"), (terms.bound, "encoder")):
-            grads = torch.autograd.grad(part, list(getattr(mae, net).parameters()), allow_unused=True, retain_graph=True)
+        for part, net in ((terms.information, "infomax"), (terms.bound, "decoder"),
+                          (terms.bound, "encoder")):
+            grads = torch.autograd.grad(part, list(getattr(mae, net).parameters()),
+                                        allow_unused=True, retain_graph=True)
             assert all(g is None or not g.any() for g in grads), (mae, net)
 
 
@@ -164,24 +195,30 @@ def test_data_is_converted_and_checked_wherever_it_enters():
     for enter in (mae.encode, mae.elbo, mae.log_likelihood):
         with pytest.raises(ValueError, match="data got 10 in row 1"): enter(torch.tensor([3, 10]))
     with pytest.raises(ValueError, match="infomax got event shape"):
-        MutualAutoencoder(mae.encoder, mae.decoder, mae.prior, nn.Sequential(OneHot(10), NormalNet(10, 2)), 1.)
+        MutualAutoencoder(mae.encoder, mae.decoder, mae.prior,
+                          nn.Sequential(OneHot(10), NormalNet(10, 2)), 1.)
 
 
 def test_dropout_is_measured_as_used():
     mae = categorical_mae(1.)
-    noisy = MutualAutoencoder(mae.encoder, nn.Sequential(nn.Dropout(.9), mae.decoder), mae.prior, mae.infomax, 1.)
-    assert noisy.training and noisy.information(k=4, n=50, seed=0) == mae.information(k=4, n=50, seed=0)
+    noisy = MutualAutoencoder(mae.encoder, nn.Sequential(nn.Dropout(.9), mae.decoder), mae.prior,
+                              mae.infomax, 1.)
+    assert noisy.training and noisy.information(k=4, n=50, seed=0) == mae.information(k=4, n=50,
+                                                                                      seed=0)
     assert abs(exact_information(noisy) - exact_information(mae)) < 1e-9
 
 
-@pytest.mark.parametrize("make", [lambda zuko: zuko.distributions.DiagNormal(torch.zeros(2), torch.ones(2)),
-                                  lambda zuko: zuko.flows.NSF(2, transforms=1, hidden_features=[8])()])
+@pytest.mark.parametrize("make",
+                         [lambda zuko: zuko.distributions.DiagNormal(torch.zeros(2), torch.ones(2)),
+                          lambda zuko: zuko.flows.NSF(2, transforms=1, hidden_features=[8])()])
 def test_a_prior_of_zuko_serves(make, tmp_path):
     "Its parts refer to each other, which what walks through them must stand."
     validate = Distribution._validate_args
     with seeded(0): prior, x = make(importlib.import_module("zuko")), torch.randn(100, 3)
-    Distribution.set_default_validate_args(validate)                          # zuko's import turns it off, for everybody
-    def build(target): return MutualAutoencoder(NormalNet(3, 2), NormalNet(2, 3), prior, NormalNet(3, 2), target)
+    # zuko's import turns it off, for everybody
+    Distribution.set_default_validate_args(validate)
+    def build(target):
+        return MutualAutoencoder(NormalNet(3, 2), NormalNet(2, 3), prior, NormalNet(3, 2), target)
     with seeded(0): mae = build(.5)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -189,4 +226,5 @@ def test_a_prior_of_zuko_serves(make, tmp_path):
     assert np.isfinite(history["elbo"]).all()
     mae.save(tmp_path)
     back = load(tmp_path, build)
-    assert torch.equal(back.encode(x).mean, mae.encode(x).mean) and back.certified[0] == mae.certified[0]
+    assert torch.equal(back.encode(x).mean,
+                       mae.encode(x).mean) and back.certified[0] == mae.certified[0]

@@ -73,7 +73,8 @@ def test_words_are_stable(text):
     words = words_of(text)
     assert words_of(" ".join(words)) == words
     assert all(words) and not any(re.search(r"\s", word) for word in words)
-    assert words_of(unicodedata.normalize("NFD", text)) == words_of(unicodedata.normalize("NFC", text))
+    assert words_of(unicodedata.normalize("NFD", text)) == words_of(unicodedata.normalize("NFC",
+                                                                                          text))
 
 
 @settings(max_examples=300, deadline=None)
@@ -93,10 +94,14 @@ def test_every_letter_is_in_a_word():
         else: assert words == [], hex(code)
 
 
-SCRIPTS = {"Greek": "η θάλασσα είναι {} βαθιά", "Hebrew": "הים עמוק {} מאוד היום", "Arabic": "البحر عميق {} جدا اليوم", "Hindi": "समुद्र बहुत {} गहरा है",
-           "Korean": "바다는 매우 {} 깊다 오늘", "Chinese": "海很深{}今天", "Japanese": "海は{}とても深い", "Thai": "ทะเล{}ลึก", "German": "Das Öl fließt {} über Gräben",
-           "French": "L’été s’achève {} déjà là", "Turkish": "İçme suyu {} ılık değil", "Polish": "Żółw {} łapie ćmę", "Russian": "море очень {} глубокое сегодня",
-           "Georgian": "ზღვა ძალიან {} ღრმაა დღეს", "Armenian": "Ծովը շատ {} խորն է", "Amharic": "ባሕሩ በጣም {} ጥልቅ ነው"}
+SCRIPTS = {"Greek": "η θάλασσα είναι {} βαθιά", "Hebrew": "הים עמוק {} מאוד היום",
+           "Arabic": "البحر عميق {} جدا اليوم", "Hindi": "समुद्र बहुत {} गहरा है",
+           "Korean": "바다는 매우 {} 깊다 오늘", "Chinese": "海很深{}今天", "Japanese": "海は{}とても深い",
+           "Thai": "ทะเล{}ลึก", "German": "Das Öl fließt {} über Gräben",
+           "French": "L’été s’achève {} déjà là", "Turkish": "İçme suyu {} ılık değil",
+           "Polish": "Żółw {} łapie ćmę", "Russian": "море очень {} глубокое сегодня",
+           "Georgian": "ზღვა ძალიან {} ღრმაა დღეს", "Armenian": "Ծովը շատ {} խորն է",
+           "Amharic": "ባሕሩ በጣም {} ጥልቅ ነው"}
 
 
 @pytest.mark.parametrize("sentence", SCRIPTS.values(), ids=SCRIPTS)
@@ -107,15 +112,18 @@ def test_corpus_of_a_script(tmp_path, sentence):
     found = corpus(read_sentences(tmp_path/"it.txt", block=20), seen=1)
     assert sum(len(part.x) for part in found[:3]) == 200
     decoded = found.vocabulary.decode(found.train.x)
-    assert set(decoded) <= {" ".join(words_of(line)) for line in lines} and "<unk>" not in " ".join(decoded)
+    assert set(decoded) <= {" ".join(words_of(line))
+                            for line in lines} and "<unk>" not in " ".join(decoded)
 
 
 FILES = {  # bytes, and the numbers of the lines with their sentences; or what the refusal says
     "a byte order mark": ("one two\nthree".encode("utf-8-sig"), [(1, "one two"), (2, "three")]),
     "ends of lines of Windows": (b"one\r\ntwo\r\n", [(1, "one"), (2, "two")]),
     "ends of lines of old Macs": (b"one\rtwo", [(1, "one"), (2, "two")]),
-    "form feeds stay in their line": (b"one\n\ftwo\x0bthree\nfour", [(1, "one"), (2, "\ftwo\x0bthree"), (3, "four")]),
-    "line separators stay in their line": ("one\u2028two\x85three\nfour".encode(), [(1, "one\u2028two\x85three"), (2, "four")]),
+    "form feeds stay in their line": (b"one\n\ftwo\x0bthree\nfour",
+                                      [(1, "one"), (2, "\ftwo\x0bthree"), (3, "four")]),
+    "line separators stay in their line": ("one\u2028two\x85three\nfour".encode(),
+                                           [(1, "one\u2028two\x85three"), (2, "four")]),
     "empty lines are counted": (b"\n\none\n \t\ntwo", [(3, "one"), (5, "two")]),
     "lines without words": ("one\n---\n🙂\ntwo".encode(), [(1, "one"), (4, "two")]),
     "one line": (b"only", [(1, "only")]),
@@ -127,7 +135,8 @@ FILES = {  # bytes, and the numbers of the lines with their sentences; or what t
     "UTF-16": ("one two\nthree".encode("utf-16"), r"not UTF-8 \(invalid start byte at byte 0\)"),
     "UTF-16 without a mark": ("one two\nthree".encode("utf-16-le"), "zero bytes, as UTF-16 has"),
     "UTF-32": ("one".encode("utf-32-be"), "zero bytes, as UTF-16 has"),
-    "Latin-1": ("Größe".encode("latin-1"), r"not UTF-8 \(invalid start byte at byte 2\)|not UTF-8 \(invalid .* at byte 2\)"),
+    "Latin-1": ("Größe".encode("latin-1"),
+                r"not UTF-8 \(invalid start byte at byte 2\)|not UTF-8 \(invalid .* at byte 2\)"),
     "a zero byte": (b"one\0two\n", "zero bytes, as UTF-16 has"),
     "half a surrogate pair": (b"one \xed\xa0\x80", "not UTF-8"),
 }
@@ -138,13 +147,20 @@ def test_files(tmp_path, content, expected):
     path = tmp_path/"it.txt"
     path.write_bytes(content)
     if isinstance(expected, str):
-        with pytest.raises(ValueError, match=rf"path got {re.escape(str(path))}, .*{expected}.*, but takes a text file in UTF-8"): read_sentences(path)
-    else: assert read_sentences(path, block=1) == [(f"lines {i} to {i}", line) for i, line in expected]
+        with pytest.raises(ValueError,
+                           match=rf"path got {re.escape(str(path))}, .*{expected}.*, but takes a "
+                                 rf"text file in UTF-8"):
+            read_sentences(path)
+    else:
+        assert read_sentences(path, block=1) == [(f"lines {i} to {i}", line)
+                                                 for i, line in expected]
 
 
 def test_blocks_of_lines(tmp_path):
     (tmp_path/"it.txt").write_text("\n".join("abcdefg"), "utf-8")
-    assert read_sentences(str(tmp_path/"it.txt"), block=3) == [*((f"lines {1 + 3*(i//3)} to {3 + 3*(i//3)}", c) for i, c in enumerate("abcdefg"))]
+    assert read_sentences(str(tmp_path/"it.txt"),
+                          block=3) == [*((f"lines {1 + 3*(i//3)} to {3 + 3*(i//3)}", c)
+                                         for i, c in enumerate("abcdefg"))]
 
 
 @pytest.mark.parametrize("call, match", [
@@ -153,11 +169,15 @@ def test_blocks_of_lines(tmp_path):
     (lambda: corpus([("source", "a sentence", 3)]), "found got .*3.*, but takes pairs"),
     (lambda: corpus([("source", ["a", "sentence"])]), "found got .*, but takes pairs"),
     (lambda: corpus([]), "found got 0 sentences of 4 to 25 words, from 0 sources"),
-    (lambda: corpus([("a", "海"*60)]*9), "found got 0 sentences of 4 to 25 words, from 0 sources, .*but takes more sources, or other lengths"),
+    (lambda: corpus([("a", "海"*60)]*9),
+     "found got 0 sentences of 4 to 25 words, from 0 sources, .*but takes more sources, or other "
+     "lengths"),
     (lambda: corpus([("a", "🙂")]), "found got 0 sentences of 4 to 25 words"),
-    (lambda: corpus([("a", f"one line more {i}") for i in range(9)]), "found got 1 sentences|found got 9 sentences of 4 to 25 words, from 1 sources"),
+    (lambda: corpus([("a", f"one line more {i}") for i in range(9)]),
+     "found got 1 sentences|found got 9 sentences of 4 to 25 words, from 1 sources"),
     (lambda: Vocabulary.of("To be"), "sentences got one text, 'To be', but takes several"),
-    (lambda: Vocabulary(["a"]).encode("a b", 3), "sentences got one text, 'a b', but takes several"),
+    (lambda: Vocabulary(["a"]).encode("a b", 3),
+     "sentences got one text, 'a b', but takes several"),
 ])
 def test_refusals(call, match):
     with pytest.raises(ValueError, match=match): call()
@@ -167,12 +187,14 @@ def test_file_of_sentences():
     "Each sentence once, as its own words, with a source; few enough bytes."
     found = stored_sentences()
     assert len(found) == len({words for _, words in found}) == 17815
-    assert all(source and words_of(words) == words.split(" ") and words.isascii() for source, words in found)
+    assert all(source and words_of(words) == words.split(" ") and words.isascii()
+               for source, words in found)
 
 
 def test_file_is_what_its_code_gives():
     "Under the Python it was made with, the very lines; under others, most of them."
-    here, stored = stored_form(python_sentences()).splitlines(), ["\t".join(pair) for pair in stored_sentences()]
+    here, stored = stored_form(python_sentences()).splitlines(), ["\t".join(pair)
+                                                                  for pair in stored_sentences()]
     if sys.version_info[:3] == (3, 11, 7): assert here == stored
     else: assert .6 < len({*here} & {*stored})/len(stored) < 1
 
@@ -180,7 +202,9 @@ def test_file_is_what_its_code_gives():
 def test_corpus_does_not_depend_on_the_running_python():
     "Numbers of the corpus that the models of the chapter on sentences were trained on."
     text = corpus()
-    assert [(len(part.x), len(set(part.source)), part.x.sum().item()) for part in text[:3]] == [(12241, 204, 41735204), (1375, 19, 4649507), (1746, 26, 4983222)]
+    assert [(len(part.x), len(set(part.source)), part.x.sum().item())
+            for part in text[:3]] == [(12241, 204, 41735204), (1375, 19, 4649507),
+                                      (1746, 26, 4983222)]
     assert len(text.vocabulary) == 2543 and text.vocabulary.words[2:6] == ["the", "a", "is", "to"]
 
 
