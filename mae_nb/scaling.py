@@ -74,9 +74,9 @@ def units(
     middle, width = (_spread_over(name, value, shape)
                      for name, value in (('centre', centre), ('scale', scale)))
     lost = width <= torch.where(_in_single(width), 1e-4, 1e-5)*middle.abs()
-    told = lost if counts is None else lost & torch.tensor(counts)
-    for where, what in ((told & (width == 0), "constant, so it carries no information"),
-                        (told & (width > 0), _ERRORS)):
+    named = lost if counts is None else lost & torch.tensor(counts)
+    for where, what in ((named & (width == 0), "constant, so it carries no information"),
+                        (named & (width > 0), _ERRORS)):
         if where.any():
             warnings.warn(f"{_places(where)}: {what}. No scale below 1 is used there.",
                           stacklevel=3)
