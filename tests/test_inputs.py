@@ -12,7 +12,11 @@ from mae_nb.all import (
     Labelled, MutualAutoencoder, NormalNet, fit, ready_mae, report, seeded, standard_normal,
 )
 from torch import nn
-from torch.distributions import Beta, Dirichlet, Gamma, HalfNormal, Independent, LogNormal, VonMises
+from torch.distributions import (
+    AffineTransform, Beta, Dirichlet, ExpTransform, Exponential, Gamma, HalfNormal, Independent,
+    LogNormal, PowerTransform, SigmoidTransform, TanhTransform, TransformedDistribution, Uniform,
+    VonMises,
+)
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 with seeded(0):
@@ -341,6 +345,91 @@ def test_an_edge_with_density_is_no_edge(law):
     with seeded(0):
         mae = MutualAutoencoder(NormalNet(2, 2, 8), Law(law), standard_normal(2))
     short(mae, torch.zeros(30, 2))
+
+
+def behind(base, *steps):
+    "A law by a base and transforms."
+    return lambda a: TransformedDistribution(base(a), [*steps])
+
+
+TWO = torch.tensor([1.0, 2.0])
+BEHIND = {  # laws, a value of the second column that is inside, and those that are not
+    "scaled": (behind(lambda a: Beta(a + 1, a + 1), AffineTransform(0.0, 2.0)), 1.5,
+               [0.0, 2.0, -1.0, 2.5]),
+    "mirrored": (behind(lambda a: Beta(a + 1, a + 1), AffineTransform(0.0, -1.0)), -0.5,
+                 [0.0, -1.0, 0.5]),
+    "of each column": (behind(lambda a: Beta(a + 1, a + 1), AffineTransform(TWO, TWO)), 3.0,
+                       [2.0, 4.0, 1.5]),
+    "moved gamma": (behind(lambda a: Gamma(a + 1, a), AffineTransform(3.0, 1.0)), 3.5, [3.0, 1.0]),
+    "u-shaped": (behind(lambda a: Beta(a / (1 + a), a / (1 + a)), AffineTransform(0.0, 2.0)), 0.1,
+                 [0.0, 2.0]),
+    "log-normal": (behind(lambda a: LogNormal(a, 1.0), AffineTransform(1.0, 1.0)), 1.5,
+                   [1.0, 0.5]),
+    "exponential of a beta": (behind(lambda a: Beta(a + 1, a + 1), ExpTransform()), 2.0,
+                              [1.0, 0.5, 3.0]),
+    "twice": (behind(lambda a: Beta(a + 1, a + 1), AffineTransform(0.0, 2.0),
+                     AffineTransform(1.0, 2.0)), 2.0, [1.0, 5.0, 6.0]),
+    "a power": (behind(lambda a: Beta(a + 1, a + 1), PowerTransform(torch.tensor(2.0)),
+                       AffineTransform(0.0, 4.0)), 1.0, [0.0, 4.0, 5.0]),
+    "nested": (behind(behind(lambda a: Beta(a + 1, a + 1), AffineTransform(0.0, 2.0)),
+                      AffineTransform(-1.0, 1.0)), 0.5, [-1.0, 1.0, 2.0]),
+}
+
+
+@pytest.mark.parametrize("name", BEHIND)
+def test_a_value_on_the_edge_behind_transforms_is_named(name):
+    law, good, values = BEHIND[name]
+    with seeded(0):
+        mae = MutualAutoencoder(NormalNet(2, 2, 8), Law(law), standard_normal(2))
+    x = mae.sample(30, seed=0)
+    x[:, 1] = good
+    short(mae, x)
+    for value in values:
+        x[7, 1] = value
+        for enter in (lambda: short(mae, x), lambda: mae.log_likelihood(x)):
+            with pytest.raises(ValueError, match=rf"data got {value:g}.* in row 7, column 1"):
+                enter()
+
+
+@pytest.mark.parametrize("law, x", [
+    (behind(lambda a: Exponential(a), AffineTransform(1.0, 1.0)), 1.0),
+    (behind(lambda a: HalfNormal(a), AffineTransform(0.0, -1.0)), 0.0),
+    (behind(lambda a: Uniform(0 * a, 0 * a + 1), AffineTransform(0.0, 2.0)), 0.0),
+    (behind(lambda a: VonMises(a - 1, a), AffineTransform(0.0, 2.0)), 9.0),
+    (behind(lambda a: LogNormal(a, 1.0), SigmoidTransform()), 0.75),
+    (behind(lambda a: Uniform(-a, a), TanhTransform()), 0.0),
+])
+def test_an_edge_with_density_behind_transforms_is_no_edge(law, x):
+    with seeded(0):
+        mae = MutualAutoencoder(NormalNet(2, 2, 8), Law(law), standard_normal(2))
+    assert mae.elbo(torch.full((30, 2), x)).total.isfinite().all()
+
+
+def test_a_bound_that_is_trained_or_loaded_is_not_held_against_data():
+    class Reaches(nn.Module):
+        "Values between 0 and `high`, which is a parameter or a buffer."
+
+        def __init__(self, high, learnt):
+            super().__init__()
+            high = torch.tensor(high)
+            self.net = nn.Linear(2, 2)
+            self.high = nn.Parameter(high) if learnt else None
+            self.register_buffer("fixed", high)
+
+        def forward(self, z):
+            high = self.fixed if self.high is None else self.high
+            base = Beta(self.net(z).exp() + 1, 2.0)
+            return Independent(TransformedDistribution(base, [AffineTransform(0.0, high)]), 1)
+
+    x = torch.full((5, 2), 3.0)
+    for learnt in (True, False):
+        small, large = (MutualAutoencoder(NormalNet(2, 2, 8), Reaches(high, learnt),
+                                          standard_normal(2)) for high in (2.0, 4.0))
+        if not learnt:
+            with pytest.raises(ValueError, match="3.0 in row 0, column 0, but takes values in"):
+                small.elbo(x)
+        small.load_state_dict(large.state_dict())
+        assert small.elbo(x).total.isfinite().all()
 
 
 def test_the_edge_of_a_simplex():

@@ -23,7 +23,7 @@ from mae_nb.certificate import Certificate
 from mae_nb.context import seeded
 from mae_nb.models import categorical_mae, normal_mae
 from mae_nb.nets import standard_normal
-from mae_nb.files import Checkpoints, Pace, seal_of, write_whole
+from mae_nb.files import Checkpoints, Pace, _seal_of, write_whole
 from mae_nb.models import ready_mae
 from mae_nb.infomax import Interval
 from mae_nb.loading import load
@@ -228,7 +228,7 @@ def test_a_write_that_fails_says_which_file_and_leaves_the_old_one(owner, name, 
 
 def test_a_folder_that_cannot_be_waited_for_is_not_said_to_be_untouched(monkeypatch, tmp_path):
     write_whole(tmp_path/"file", b"old")
-    monkeypatch.setattr(files, "sync_folder", fails(errno.EINVAL))            # as some network file systems do
+    monkeypatch.setattr(files, "_sync_folder", fails(errno.EINVAL))            # as some network file systems do
     try: write_whole(tmp_path/"file", b"new")
     except OSError as e: assert "untouched" not in str(e)
     assert (tmp_path/"file").read_bytes() == b"new"
@@ -464,7 +464,7 @@ def forged(folder, **changes):
     about = json.loads((folder/"model.json").read_text())
     about = {k: v for k, v in (about | changes).items() if v != "leave out"}
     about.pop("seal")
-    (folder/"model.json").write_text(json.dumps(about | {"seal": seal_of(about)}))
+    (folder/"model.json").write_text(json.dumps(about | {"seal": _seal_of(about)}))
 
 
 PLAIN = {"shape": 3, "latents": 2, "width": 4}
@@ -474,13 +474,15 @@ ARGUMENTS = [ # of `ready_mae`
     {"likelihood": [{}, [], None]}, {"likelihood": ["normal", "normal", "eval"]}, {"likelihood": None}, {"likelihood": 5}, {"likelihood": "rounded", "levels": "x"},
     {"likelihood": "categorical", "levels": -1}, {"centre": "x"}, {"centre": [1, 2]}, {"centre": None}, {"scale": 0}, {"scale": -1}, {"scale": math.nan}, {"scale": {}},
     {"control": "eval"}, {"control": ["pi"]}, {"control": None}, {"k": -1}, {"k": "x"}, {"codes": "x"}, {"codes": 0}, {"joint": True}, {"prior": "x"}, {"encoder": "x"},
-    {"__class__": "x"}, {"self": 1}, {"target": .7}, {"hook": "x"}, {"data": [1]}, {"device": "meta"}]
+    {"__class__": "x"}, {"self": 1}, {"target": .7}, {"hook": "x"}, {"data": [1]}, {"device": "meta"},
+    {"control": {}}, {"control": {"controller": "os.system"}}, {"control": {"controller": ["Penalty"]}}, {"control": {"controller": "Penalty", "weight": "x"}},
+    {"control": {"controller": "Penalty", "weight": -1.}}, {"control": {"controller": "PIMultiplier", "os": 1}}, {"control": {"own controller": "Penalty"}}]
 CRASHING = [{"dtype": "float32"}, {"device": "x"}, {"scale": [[1], [2, 3]]}, {"latents": 10**15}]
 FORGERIES = [{"recipe": name} for name in ("os.system", "__import__", "__import__('os').system('touch ran')", "eval", "MutualAutoencoder", "load", "", 5, True, 1.5)] + [
     {"arguments": ["touch ran"]}, {"arguments": "touch ran"}, {"arguments": None}, {"arguments": 7}, {"arguments": {}},
     *({"arguments": PLAIN | extra} for extra in ARGUMENTS),
     {"target": "x"}, {"target": [1]}, {"target": -1}, {"target": math.nan}, {"target": {}}, {"format": 4}, {"format": 99}, {"format": "2"}, {"format": None},
-    {"format": [2]}, {"format": "leave out"}, {"control": "penalty"}, {"codes": 3}, {"weights": "../secret"}, {"weights": "secret"}, {"weights": "/secret"},
+    {"format": [2]}, {"format": "leave out"}, {"control": "penalty"}, {"joint": True}, {"joint": "x"}, {"control": {"own controller": "os.system"}}, {"codes": 3}, {"weights": "../secret"}, {"weights": "secret"}, {"weights": "/secret"},
     {"weights": ""}, {"weights": ".."}, {"weights": 5}, {"weights": None}, {"weights": ["x"]}, {"sha256": "0"*64}, {"sha256": None}]
 CRASHES = [{"recipe": ["os.system"]}, {"recipe": {"a": 1}}, *({"arguments": PLAIN | extra} for extra in CRASHING), {"weights": "leave out"}, {"sha256": "leave out"},
            {"recipe": "leave out"}, {"arguments": "leave out"}, {"target": "leave out"}, {"certificate": 5}, {"certificate": {"a": 1}}, {"certificate": {"interval": 5}},

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from mae_nb.control import PIMultiplier
+from mae_nb.control import Penalty, PIMultiplier
 from mae_nb.estimate import model_terms
 from mae_nb.checks import check_count, check_number
 from mae_nb.context import seeded
@@ -21,6 +21,7 @@ from mae_nb.nets import NormalNet, OneHot, WindowNet, mlp
 from mae_nb.oracle import LinearGaussian, exact_information
 from mae_nb.train import fit
 from torch import nn
+from torch.nn import functional as F
 from torch.distributions import Categorical, Distribution, Independent, Normal
 from torch.testing import assert_close
 
@@ -141,7 +142,7 @@ def test_gradient_of_information_with_respect_to_the_noise():
 
 
 def test_multiplier_is_bounded_on_both_sides():
-    pi = PIMultiplier()
+    pi = PIMultiplier().start()
     for sign in (1, -1):
         for _ in range(1000): pi(sign*torch.ones(1))
         assert pi.multiplier.item() == sign*50
@@ -228,3 +229,125 @@ def test_a_prior_of_zuko_serves(make, tmp_path):
     back = load(tmp_path, build)
     assert torch.equal(back.encode(x).mean,
                        mae.encode(x).mean) and back.certified[0] == mae.certified[0]
+
+
+class Hidden(nn.Module):
+    "A layer by a function of a tensor, in any mode."
+    def __init__(self, act): super().__init__(); self.act = act
+    def forward(self, h): return self.act(h)
+
+
+class Weights(nn.Module):
+    "A linear layer whose weights are drawn at each call."
+    def __init__(self, sd): super().__init__(); self.layer, self.sd = nn.Linear(8, 8), sd
+    def forward(self, h): return self.layer(h) + self.sd*F.linear(h, torch.randn(8, 8))
+
+
+class Counts(nn.Module):
+    "A layer that changes with each call, without random numbers."
+    calls = 0
+    def forward(self, h): self.calls += 1; return h + self.calls
+
+
+RANDOM = {
+    "dropout": lambda: Hidden(lambda h: F.dropout(h, .5)),
+    "rare dropout": lambda: Hidden(lambda h: F.dropout(h, .02)),
+    "alpha dropout": lambda: Hidden(lambda h: F.alpha_dropout(h, .5, training=True)),
+    "feature dropout": lambda: Hidden(lambda h: F.feature_alpha_dropout(h, .5, training=True)),
+    "noise": lambda: Hidden(lambda h: h + .01*torch.randn_like(h)),
+    "random scale": lambda: Hidden(lambda h: h*(1 + .1*torch.rand(1))),
+    "Bernoulli": lambda: Hidden(lambda h: h*torch.bernoulli(torch.full_like(h, .5))),
+    "Gumbel": lambda: Hidden(lambda h: F.gumbel_softmax(h)),
+    "weights": lambda: Weights(.1),
+    "NumPy": lambda: Hidden(lambda h: h + float(np.random.default_rng().normal())),
+    "state": Counts,
+}
+FIXED = {
+    "dropout": lambda: nn.Dropout(.5),
+    "of its mode": lambda: Mode(),
+    "alpha dropout": lambda: nn.AlphaDropout(.5),
+    "batch normalisation": lambda: nn.BatchNorm1d(8),
+    "layer normalisation": lambda: nn.LayerNorm(8),
+    "leaky units of random slope": lambda: nn.RReLU(),
+    "spectral norm": lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(8, 8)),
+    "lazy": lambda: nn.LazyLinear(8),
+    "draws what it does not use": lambda: Hidden(lambda h: (torch.rand(3), h)[1]),
+    "dropout of nothing": lambda: Hidden(lambda h: F.dropout(h, 0.)),
+}
+
+
+class Mode(nn.Module):
+    "Dropout in training alone."
+    def forward(self, h): return F.dropout(h, training=self.training)
+
+
+def with_layer(part, layer):
+    "A model with this layer in one of its nets."
+    with seeded(0):
+        nets = {name: nn.Sequential(nn.Linear(2, 8), layer if name == part else nn.SiLU(),
+                                    NormalNet(8, 2)) for name in ("encoder", "decoder", "infomax")}
+        return MutualAutoencoder(**nets, prior=standard_normal(2), target=.5)
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder", "infomax"])
+@pytest.mark.parametrize("name", RANDOM)
+def test_a_net_that_draws_random_numbers_in_evaluation_mode_is_refused(name, part):
+    what = "code" if part == "decoder" else "datum"
+    with pytest.raises(ValueError, match=f"{part} got a module that gives two distributions for "
+                       rf"the same {what} in evaluation mode \(.*\), but takes one that does not "
+                       r"draw random numbers, such as F.dropout\(x, training=self.training\)"):
+        with_layer(part, RANDOM[name]())
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder", "infomax"])
+@pytest.mark.parametrize("name", FIXED)
+def test_a_net_that_is_a_function_in_evaluation_mode_is_taken(name, part):
+    layer = FIXED[name]()
+    state = torch.get_rng_state()
+    mae = with_layer(part, layer)
+    assert torch.equal(torch.get_rng_state(), state) and mae.training and layer.training
+
+
+@pytest.mark.parametrize("control", ["gentle", PIMultiplier(gain=2.), Penalty(weight=3.)], ids=str)
+def test_a_control_is_saved_with_its_settings(control, tmp_path):
+    mae = categorical_mae(.5, control=control, width=4)
+    mae.certificate(explain=False, budget=2**14)
+    mae.save(tmp_path)
+    back = load(tmp_path)
+    assert back.control == control and back.still_certified == mae.still_certified is not None
+    assert back.recipe == mae.recipe and f"control={control!r}" in repr(back)
+    mae.control = Penalty(weight=4.)
+    assert mae.still_certified is None
+    back.save(tmp_path)
+    with pytest.raises(ValueError, match="make got a function whose models have control="):
+        load(tmp_path, lambda target: categorical_mae(target, control=mae.control, width=4))
+
+
+class Steps:
+    "A controller by a user: a coefficient of fixed size."
+    def __init__(self, size): self.size = size
+    def start(self, members=1, device="cpu"): return Steps(self.size)
+    def __call__(self, error): return self.size*error.sign()
+
+
+def test_a_control_by_a_user_comes_with_its_function(tmp_path):
+    def make(target, size=2.): return categorical_mae(target, control=Steps(size), width=4)
+    mae = make(.5)
+    mae.certificate(explain=False, budget=2**14)
+    mae.save(tmp_path)
+    assert load(tmp_path, make).still_certified == mae.still_certified is not None
+    with pytest.raises(ValueError, match="make got None for a model with a controller of the "
+                       "class 'Steps', but takes the function target -> model that built it"):
+        load(tmp_path)
+    for other in (lambda target: make(target, 3.), lambda target: categorical_mae(target, width=4)):
+        with pytest.raises(ValueError, match="make got a function whose models have control="):
+            load(tmp_path, other)
+    mae.control.size = 5.
+    assert mae.still_certified is None
+
+
+@pytest.mark.parametrize("control", ["pid", None, 5, ["pi"], {}, PIMultiplier, len, nn.Linear(1, 1)],
+                         ids=str)
+def test_what_is_no_control_is_refused(control):
+    with pytest.raises(ValueError, match="control got .* but takes 'pi' or 'gentle' or 'penalty'"):
+        categorical_mae(.5, control=control)
