@@ -27,9 +27,12 @@ from .checks import check_count, check_number, refuse
 # %% ../nbs/use/01_text.ipynb #65d02ba0
 class _Characters(dict):
     "A table for `str.translate`, filled as characters are met."
-    def __init__(self, of:Callable[[str], str|None]): super().__init__(); self.of = of
+    def __init__(self, of:Callable[[str], str|None]):
+        super().__init__()
+        self.of = of
     def __missing__(self, code:int):
-        self[code] = found = self.of(chr(code)); return found
+        self[code] = found = self.of(chr(code))
+        return found
 
 # %% ../nbs/use/01_text.ipynb #1c567f4e
 # how the Unicode names of characters begin that are words of their own
@@ -137,7 +140,8 @@ class Vocabulary:
         seen:int=5, # occurrences that a word needs
     ) -> 'Vocabulary':
         "The vocabulary of the words that occur often enough, the most frequent first."
-        check_count('seen', seen); _check_several(sentences)
+        check_count('seen', seen)
+        _check_several(sentences)
         counts = Counter(word for sentence in sentences for word in words_of(sentence))
         return cls([word for word, n in counts.most_common() if n >= seen])
 
