@@ -56,7 +56,8 @@ def report(
     "Likelihood, ELBO, distortion, rate and active units on data, and the certificate of the model."
     if not isinstance(mae, MutualAutoencoder):
         refuse('mae', f"a {type(mae).__name__}", "a MutualAutoencoder", TypeError)
-    check_count('k', k); check_count('rows', rows)
+    check_count('k', k)
+    check_count('rows', rows)
     check_number('tol', tol, "a positive number of nats", low=1e-12)
     x = mae.check_data(x)
     if len(x) < 2: refuse('x', "one datum", "two or more, for a standard error")

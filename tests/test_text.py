@@ -96,7 +96,8 @@ def test_every_letter_is_in_a_word():
 
 SCRIPTS = {"Greek": "η θάλασσα είναι {} βαθιά", "Hebrew": "הים עמוק {} מאוד היום",
            "Arabic": "البحر عميق {} جدا اليوم", "Hindi": "समुद्र बहुत {} गहरा है",
-           "Korean": "바다는 매우 {} 깊다 오늘", "Chinese": "海很深{}今天", "Japanese": "海は{}とても深い",
+           "Korean": "바다는 매우 {} 깊다 오늘", "Chinese": "海很深{}今天",
+           "Japanese": "海は{}とても深い",
            "Thai": "ทะเล{}ลึก", "German": "Das Öl fließt {} über Gräben",
            "French": "L’été s’achève {} déjà là", "Turkish": "İçme suyu {} ılık değil",
            "Polish": "Żółw {} łapie ćmę", "Russian": "море очень {} глубокое сегодня",
