@@ -104,10 +104,9 @@ class _Autoencoder(Parts):
         check_count('k', k)
         check_count('rows', rows)
         with measuring(self):
-            prior = self.prior
+            prior, x = self.prior, self.check_data(x)
             return in_chunks(lambda some: importance_weighted(some, self.decoder, prior,
-                                                              self.encoder, k),
-                             self.check_data(x), rows//k)
+                                                              self.encoder, k), x, rows//k)
 
     def load_state_dict(self, state_dict, strict=True, assign=False):
         "Copy weights and buffers; which data the model takes is found again at its next use."

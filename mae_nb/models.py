@@ -54,7 +54,7 @@ def _recipe(
         arguments = {name: v for name, v in given.items()
                      if name not in ('target', 'data', 'device', 'dtype')}
         try: mae.recipe = make.__name__, json.loads(json.dumps(arguments, default=_as_json))
-        # an argument that no file can hold: `load` asks for `make`
+        # an argument that no file can hold: `load` needs `make`
         except TypeError: pass
         return mae
     return remembers

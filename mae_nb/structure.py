@@ -81,11 +81,11 @@ def _check_repeats(
     net:nn.Module, # the network, in evaluation mode
     given:Tensor, # its input
     first:Distribution, # that it returned for this input
+    x:Tensor, # a draw of `first`
     most:int=16, # runs, if it draws random numbers
 ):
     "Raise an error if the net returns another distribution for the same input."
-    x, state = first.sample(), torch.get_rng_state()
-    before = log_prob_of(first, x)
+    before, state = log_prob_of(first, x), torch.get_rng_state()
     for run in range(most):
         after = log_prob_of(_run_net(name, net, given), x)
         if not torch.allclose(before, after, rtol=1e-4, atol=1e-4, equal_nan=True):
@@ -157,8 +157,8 @@ def check_model(
                 refuse(name, f"event shape {tuple(q.event_shape)} for data of shape "
                              f"{tuple(x.shape[1:])}",
                        f"a distribution of the prior's event shape, {tuple(prior.event_shape)}")
-            if net is not None: _check_repeats(name, net, x, q)
-        _check_repeats('decoder', model.decoder, z, px)
+            if net is not None: _check_repeats(name, net, x, q, q.sample())
+        _check_repeats('decoder', model.decoder, z, px, x)
         _check_codes(model, prior, x)
         check_learnt(model.prior_net)
         with torch.enable_grad(): takes = takes_of(_run_net('decoder', model.decoder, z))
