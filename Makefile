@@ -30,8 +30,8 @@ export: .venv/stamp ## write mae_nb/ and README.md from the notebooks, and clean
 readme: .venv/stamp ## write README.md from nbs/index.ipynb
 	.venv/bin/python tools/readme.py
 
-run: .venv/stamp ## run notebooks in place and store their outputs: make run NB=nbs/00_core.ipynb [SLOW=1]
-	.venv/bin/python tools/run_nbs.py $(if $(SLOW),--slow) $(or $(NB),nbs/*.ipynb)
+run: .venv/stamp ## run notebooks in place and store their outputs: make run NB=nbs/theory/01_elbo.ipynb [SLOW=1]
+	.venv/bin/python tools/run_nbs.py $(if $(SLOW),--slow) $(or $(NB),$(shell find nbs -name '[^.]*.ipynb' -not -path '*/.*' | sort))
 
 clean: ## remove what the other targets made
 	rm -rf .venv .venv-bench figures _docs _proc build dist *.egg-info

@@ -1,4 +1,4 @@
-"Packaging, read from settings.ini: `pyproject.toml`, which nbdev writes, calls every field below dynamic."
+"Packaging, read from settings.ini: for pyproject.toml, which nbdev writes, each field is dynamic."
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -9,7 +9,9 @@ config = ConfigParser(delimiters=["="])
 config.read(root/"settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
 name = cfg["lib_name"]
-python_versions = [f"Programming Language :: Python :: 3.{minor}" for minor in range(int(cfg["min_python"].split(".")[1]), 14)]
+oldest = int(cfg["min_python"].split(".")[1])
+python_versions = [f"Programming Language :: Python :: 3.{minor}" for minor in range(oldest, 14)]
+extras = ("dev", "flows", "save", "sklearn", "tensorboard")
 
 setup(
     name=name,
@@ -29,8 +31,9 @@ setup(
     package_data={name: ["corpora/*"]},  # a file of sentences, and its licence
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
-    extras_require={extra: cfg[f"{extra}_requirements"].split() for extra in ("dev", "flows", "save", "sklearn", "tensorboard")},
+    extras_require={extra: cfg[f"{extra}_requirements"].split() for extra in extras},
     # The second entry lets other nbdev projects link to these docs.
-    entry_points={"console_scripts": cfg["console_scripts"].split(), "nbdev": [f"{name}={name}._modidx:d"]},
+    entry_points={"console_scripts": cfg["console_scripts"].split(),
+                  "nbdev": [f"{name}={name}._modidx:d"]},
     zip_safe=False,
 )

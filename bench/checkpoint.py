@@ -1,4 +1,4 @@
-"What it costs to keep a run: `fit` with and without `checkpoint`, side by side in one process, turn by turn."
+"What it costs to keep a run: `fit` with and without `checkpoint`, in one process, in turns."
 import shutil
 import statistics
 import sys
@@ -26,14 +26,18 @@ class Count:
     def __call__(self, folder, step, tensors, about):
         start = time.perf_counter()
         self.save(folder, step, tensors, about)
-        self.states, self.seconds, self.size = self.states + 1, self.seconds + time.perf_counter() - start, folder.steps()[0][2].stat().st_size
+        self.states += 1
+        self.seconds += time.perf_counter() - start
+        self.size = folder.steps()[0][2].stat().st_size
 
 
 def timed(width: int, steps: int, checkpoint) -> tuple[float, float]:
-    "Seconds of a call of `fit`, on vectors of ten numbers: by the clock, and of the processor, which other processes do not slow down."
+    "Seconds of a call of `fit`, on vectors of ten numbers: by the clock, and of the processor."
     with seeded(0):
         x = torch.randn(2000, 10)
-        mae = MutualAutoencoder(NormalNet(10, 2, width), NormalNet(2, 10, width), standard_normal(2))  # a plain VAE: nothing but training is timed
+        # a plain VAE: nothing but training is timed
+        mae = MutualAutoencoder(NormalNet(10, 2, width), NormalNet(2, 10, width),
+                                standard_normal(2))
     start, work = time.perf_counter(), time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -46,18 +50,25 @@ def compare(name: str, width: int, steps: int, turns: int):
     count, times = Count(), {False: [], True: []}
     Checkpoints.save = lambda *args: count(*args)
     try:
-        timed(width, 5, None)                                                 # what is loaded at the first call
+        timed(width, 5, None)  # what is loaded at the first call
         for turn in range(2*turns):
-            kept = turn % 4 in (1, 2)                                         # without, with, with, without: a machine that slows down does so for both
+            # without, with, with, without: a machine that slows down does so for both
+            kept = turn % 4 in (1, 2)
             folder = Path(tempfile.mkdtemp())
             times[kept].append(timed(width, steps, folder if kept else None))
             shutil.rmtree(folder)
     finally: Checkpoints.save = count.save
-    with seeded(0): parameters = sum(p.numel() for d_in, d_out in ((10, 2), (2, 10)) for p in NormalNet(d_in, d_out, width).parameters())
-    (clock, work), (clock_kept, work_kept) = ([statistics.median(t) for t in zip(*times[k])] for k in (False, True))
-    print(f"{name}: {parameters:,} parameters in training, {steps} steps, {2*turns} runs by turns: {clock:.2f} s without, {clock_kept:.2f} s with, "
-          f"ratio {clock_kept/clock:.4f} (of the processor's time {work_kept/work:.4f}); {count.states/turns:.1f} states a run of {count.size/1e6:.2f} MB, "
-          f"{1e3*count.seconds/count.states:.1f} ms each, in all {count.seconds/sum(t for t, _ in times[True]):.2%} of the time with", flush=True)
+    with seeded(0):
+        parameters = sum(p.numel() for d_in, d_out in ((10, 2), (2, 10))
+                         for p in NormalNet(d_in, d_out, width).parameters())
+    (clock, work), (clock_kept, work_kept) = ([statistics.median(t) for t in zip(*times[k])]
+                                              for k in (False, True))
+    print(f"{name}: {parameters:,} parameters in training, {steps} steps, {2*turns} runs by turns: "
+          f"{clock:.2f} s without, {clock_kept:.2f} s with, "
+          f"ratio {clock_kept/clock:.4f} (of the processor's time {work_kept/work:.4f}); "
+          f"{count.states/turns:.1f} states a run of {count.size/1e6:.2f} MB, "
+          f"{1e3*count.seconds/count.states:.1f} ms each, in all "
+          f"{count.seconds/sum(t for t, _ in times[True]):.2%} of the time with", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"The same VAE step in JAX, the loop compiled whole (`jit` of `scan`, of `vmap` for many): the practical limit."
+"The same VAE step in JAX, the loop compiled whole (`jit` of `scan`, `vmap` for many): a limit."
 import time
 from functools import cache, partial
 
@@ -12,8 +12,10 @@ BATCH, SIZES, LR = 128, (1, 64, 64, 2), 3e-3
 X = norm.ppf((jnp.arange(10_000) + .5)/10_000)[:, None]
 
 
-def linear(key, a, b): return jax.random.uniform(key, (a, b), minval=-a**-.5, maxval=a**-.5), jnp.zeros(b)
-def net(key): return [linear(k, a, b) for k, a, b in zip(jax.random.split(key, 3), SIZES, SIZES[1:])]
+def linear(key, a, b):
+    return jax.random.uniform(key, (a, b), minval=-a**-.5, maxval=a**-.5), jnp.zeros(b)
+def net(key):
+    return [linear(k, a, b) for k, a, b in zip(jax.random.split(key, 3), SIZES, SIZES[1:])]
 
 
 def normal(layers, a):
@@ -25,9 +27,11 @@ def normal(layers, a):
 
 def loss(nets, x, key):
     mean, log_variance = normal(nets[0], x)
-    x_mean, x_log_variance = normal(nets[1], mean + jnp.exp(log_variance/2)*jax.random.normal(key, mean.shape))
+    z = mean + jnp.exp(log_variance/2)*jax.random.normal(key, mean.shape)
+    x_mean, x_log_variance = normal(nets[1], z)
     rate = (jnp.exp(log_variance) + mean**2 - 1 - log_variance).sum(-1)/2
-    return (rate + ((x - x_mean)**2*jnp.exp(-x_log_variance) + x_log_variance + np.log(2*np.pi)).sum(-1)/2).mean()
+    distance = (x - x_mean)**2*jnp.exp(-x_log_variance)
+    return (rate + (distance + x_log_variance + np.log(2*np.pi)).sum(-1)/2).mean()
 
 
 def shortened(g):
@@ -43,13 +47,16 @@ def step(carry, key):
     g, t = [shortened(part) for part in g], t + 1
     m = jax.tree.map(lambda a, b: .9*a + .1*b, m, g)
     v = jax.tree.map(lambda a, b: .999*a + .001*b*b, v, g)
-    return (jax.tree.map(lambda p, a, b: p - LR*(a/(1 - .9**t))/(jnp.sqrt(b/(1 - .999**t)) + 1e-8), nets, m, v), m, v, t), value
+    def moved(p, a, b): return p - LR*(a/(1 - .9**t))/(jnp.sqrt(b/(1 - .999**t)) + 1e-8)
+    return (jax.tree.map(moved, nets, m, v), m, v, t), value
 
 
 @cache
 def program(members: int, steps: int):
     "The compiled loop and what it starts from."
-    def run(nets, keys): return jax.lax.scan(step, (nets, *(jax.tree.map(jnp.zeros_like, nets) for _ in range(2)), 0.), keys)
+    def run(nets, keys):
+        zero = jax.tree.map(jnp.zeros_like, nets)
+        return jax.lax.scan(step, (nets, zero, zero, 0.), keys)
     keys = jax.random.split(jax.random.key(0), (members, steps))
     nets = jax.vmap(lambda k: [net(k), net(jax.random.fold_in(k, 1))])(keys[:, 0])
     given = (nets, keys) if members > 1 else jax.tree.map(lambda a: a[0], (nets, keys))
@@ -67,4 +74,5 @@ def train(members: int) -> tuple[float, float]:
     return (time.perf_counter() - prepared)/steps*1e3, prepared - start
 
 
-if __name__ == "__main__": serve({f"VAE, JAX of {members}": partial(train, members) for members in (1, 16, 64)})
+if __name__ == "__main__":
+    serve({f"VAE, JAX of {members}": partial(train, members) for members in (1, 16, 64)})

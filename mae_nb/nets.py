@@ -26,14 +26,14 @@ def mlp(
     act:Callable[[], nn.Module]=nn.SiLU, # activation
 ) -> nn.Sequential: # (batch, d_in) -> (batch, d_out)
     "Fully connected net."
-    sizes = [check_count('d_in', d_in)] + [check_count('width', width)]*check_count('depth', depth,
-                                                                                    least=0)
+    sizes = [check_count('d_in', d_in)]
+    sizes += [check_count('width', width)]*check_count('depth', depth, least=0)
     hidden = [layer for a, b in zip(sizes, sizes[1:]) for layer in (nn.Linear(a, b), act())]
     return nn.Sequential(*hidden, nn.Linear(sizes[-1], check_count('d_out', d_out)))
 
 # %% ../nbs/nets/01_nets.ipynb #9b87a38b
 class NormalNet(nn.Module):
-    "Normal distribution with means and log-variances by a fully connected net, or with a fixed standard deviation."
+    "Normal distribution: means by a fully connected net, log-variances too unless `sd` is fixed."
     sd: Tensor|None
     def __init__(self,
         d_in:int, # inputs
@@ -42,9 +42,8 @@ class NormalNet(nn.Module):
         sd:float|None=None, # fixed standard deviation; None: learnt
     ):
         super().__init__()
-        self.register_buffer('sd', None if sd is None
-                             else torch.tensor(check_number('sd', sd, 'a positive number or None',
-                                                            low=1e-6)), persistent=False)
+        if sd is not None: sd = check_number('sd', sd, 'a positive number or None', low=1e-6)
+        self.register_buffer('sd', None if sd is None else torch.tensor(sd), persistent=False)
         self.net = mlp(d_in, 2*d_out if sd is None else d_out, width)
 
     def forward(self,
@@ -59,7 +58,7 @@ class NormalNet(nn.Module):
 
 # %% ../nbs/nets/01_nets.ipynb #64d97d85
 class CategoricalNet(nn.Module):
-    "Categorical distribution with logits by a fully connected net (softmax output) and a learnt scale."
+    "Categorical distribution: logits by a fully connected net, times a learnt scale."
     def __init__(self,
         d_in:int, # inputs
         n:int, # categories
@@ -76,7 +75,7 @@ class CategoricalNet(nn.Module):
 
 # %% ../nbs/nets/01_nets.ipynb #c64c4d2a
 class WindowNet(nn.Module):
-    "Categorical distribution over ordered categories, by a window of fixed width around a learnt centre. Eq. (1)"
+    "Categorical distribution over ordered categories: a window around a learnt centre. Eq. (1)"
     window: Tensor
     def __init__(self,
         d_in:int, # inputs
@@ -86,10 +85,8 @@ class WindowNet(nn.Module):
     ):
         super().__init__()
         self.n = n
-        self.register_buffer('window',
-                             torch.tensor(check_number('window', window,
-                                                       'a positive number of categories',
-                                                       low=1e-6)), persistent=False)
+        window = check_number('window', window, 'a positive number of categories', low=1e-6)
+        self.register_buffer('window', torch.tensor(window), persistent=False)
         self.net = mlp(d_in, 1, width)
 
     def forward(self,
@@ -98,12 +95,12 @@ class WindowNet(nn.Module):
         "The distribution given `z`."
         middle = (self.n - 1)/2
         centre = middle + middle*at_least_single(self.net(z))
-        return Categorical(logits=-((torch.arange(self.n,
-                                                  device=z.device) - centre)/self.window)**2/2)
+        distance = torch.arange(self.n, device=z.device) - centre
+        return Categorical(logits=-(distance/self.window)**2/2)
 
 # %% ../nbs/nets/01_nets.ipynb #84c813fc
 class OneHot(nn.Module):
-    "Categories (batch,) to unit vectors (batch, n)."
+    "Layer that turns categories (batch,) into unit vectors (batch, n)."
     eye: Tensor
     def __init__(self,
         n:int, # categories
@@ -114,7 +111,7 @@ class OneHot(nn.Module):
     def forward(self,
         x:Tensor, # whole numbers 0..n-1, (batch,)
     ) -> Tensor: # (batch, n)
-        "Unit vectors."
+        "The unit vector of each category."
         return self.eye[x]
 
 # %% ../nbs/nets/01_nets.ipynb #2418d9b4
@@ -126,7 +123,7 @@ def standard_normal(
 
 # %% ../nbs/nets/01_nets.ipynb #82f54b7e
 class MixtureNet(nn.Module):
-    "Mixture of normals by a fully connected net: a common mean and scale, and components that stand about it."
+    "Mixture of normals by a fully connected net: a common mean and scale, components around it."
     def __init__(self,
         d_in:int, # inputs
         d_out:int, # dimensions of the code
@@ -136,23 +133,24 @@ class MixtureNet(nn.Module):
         super().__init__()
         self.components, self.d_out = check_count('components', components), d_out
         self.net = mlp(d_in, components + 2*d_out*(components + 1), width)
-        # components that start apart can specialise
-        nn.init.normal_([*self.net.parameters()][-1][components:components + components*d_out])
+        # their centres start apart, so that they can specialise
+        bias = [*self.net.parameters()][-1]
+        nn.init.normal_(bias[components:components + components*d_out])
 
     def forward(self,
         a:Tensor, # (batch, d_in)
     ) -> NormalMixture: # batch shape (batch,), event shape (d_out,)
         "The distribution given `a`."
         c, d = self.components, self.d_out
-        logits, offset, log_variance, mean, common = at_least_single(self.net(a)).split([c, c*d,
-                                                                                         c*d, d, d], -1)
-        sd, own = ((v.clamp(-10, 10)/2).exp()
-                   for v in (common[..., None, :], log_variance.unflatten(-1, (c, d))))
-        return NormalMixture(logits, mean[..., None, :] + sd*offset.unflatten(-1, (c, d)), sd*own)
+        parts = at_least_single(self.net(a)).split([c, c*d, c*d, d, d], -1)
+        logits, offset, log_variance, mean, common = parts
+        offset, log_variance = (t.unflatten(-1, (c, d)) for t in (offset, log_variance))
+        sd, own = ((v.clamp(-10, 10)/2).exp() for v in (common[..., None, :], log_variance))
+        return NormalMixture(logits, mean[..., None, :] + sd*offset, sd*own)
 
 # %% ../nbs/nets/01_nets.ipynb #8f84a976
 class FlowNet(nn.Module):
-    "Normalising flow: a normal, bent by a spline, moved and scaled, all of it by nets that see `a`. Durkan et al. 2019; needs `zuko`"
+    "Normalising flow: a normal bent by a spline, by nets of `a`; needs `zuko`. Durkan et al. 2019"
     def __init__(self,
         d_in:int, # inputs
         d_out:int, # dimensions of the code
@@ -161,7 +159,7 @@ class FlowNet(nn.Module):
     ):
         super().__init__()
         check_count('bins', bins, least=2)
-        # its import turns validation off, for everybody
+        # the import turns validation off for the whole process
         with validating(True): zuko = require('zuko', 'flows', 'FlowNet')
         layer = partial(zuko.flows.autoregressive.MaskedAutoregressiveTransform, features=d_out,
                         context=d_in, hidden_features=(width, width), activation=nn.SiLU)

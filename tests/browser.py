@@ -1,8 +1,14 @@
-"""The built site in a real browser: `make docs` makes it, `tools/check.py site` runs this. Chromium is Debian's; Playwright drives it."""
+"""The built site in a real browser: `make docs` makes it, `tools/check.py site` runs this.
+
+Chromium is Debian's; Playwright drives it. A page is loaded once, and all is checked in it: most of
+the time goes into axe, so it gets no element twice that looks the same.
+"""
+import json
 import os
 import re
+from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote, urldefrag, urlsplit
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import docs
 import pytest
@@ -11,44 +17,87 @@ from check import BROWSERS, find_browser
 from playwright.sync_api import sync_playwright
 
 DOCS = Path(__file__).resolve().parents[1]/"_docs"
-PAGES = sorted(path.name for path in DOCS.glob("*.html"))
+PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.html"))
 MOVING = [name for name in PAGES if 'class="explorable"' in (DOCS/name).read_text("utf-8")]
-VIEWS = {"wide": {"width": 1440, "height": 900}, "narrow": {"width": 390, "height": 844}}
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-UNREAD = r"\$[^$]{1,400}\$|\\[A-Za-z]{2,}|\\[()\[\]]|\?@|\{#|(?<!\w)@[a-z]\w+|\[@|:::|\{\.callout"  # Markdown or TeX that nothing has read
+CODE = "use/explore.html"  # code has the same colours everywhere: its contrast is measured here
+WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+         "--disable-background-networking", "--disable-component-update"]
+UNREAD = (r"\$[^$]{1,400}\$|\\[A-Za-z]{2,}|\\[()\[\]]"  # Markdown or TeX that nothing has read
+          r"|\?@|\{#|(?<!\w)@[a-z]\w+|\[@|:::|\{\.callout")
+UNDESCRIBED = "article img:not([alt]), article img[alt=''], .explorable svg:not([aria-label])"
+STILL = "* { animation: none !important; transition: none !important }"
+READY = """async () => {
+  await window.MathJax?.startup?.promise
+  await document.fonts.ready
+  await new Promise(requestAnimationFrame)
+}"""
 TEXT = """() => {
   const body = document.querySelector('article').cloneNode(true)
   body.querySelectorAll('pre, code, script, style, mjx-container').forEach(part => part.remove())
-  const unseen = [...document.querySelectorAll('[alt], [aria-label]')].map(e => e.getAttribute('alt') ?? e.getAttribute('aria-label'))
-  return [body.textContent, ...unseen].join(' ')
+  const unseen = [...document.querySelectorAll('[alt], [aria-label]')]
+  const words = unseen.map(e => e.getAttribute('alt') ?? e.getAttribute('aria-label'))
+  return [body.textContent, ...words].join(' ')
 }"""
-WIDE = """() => [...document.querySelectorAll('article *')].filter(e => !e.closest('pre, table, .explorable, .math')).filter(e =>
-  e.getBoundingClientRect().right > innerWidth + 1 ||
-  (/hidden|clip/.test(getComputedStyle(e).overflowX) && e.scrollWidth > e.clientWidth + 1 && !e.querySelector('mjx-container'))
-).map(e => e.outerHTML.slice(0, 120))"""  # what is cut off, or sticks out
-OPEN, STILL = "document.querySelectorAll('details').forEach(part => part.open = true)", "* { animation: none !important; transition: none !important }"
-UNDESCRIBED = "article img:not([alt]), article img[alt=''], .explorable svg:not([aria-label])"
+UNLOADED = """() => [...document.images].filter(e => !e.complete || !e.naturalWidth)
+  .map(e => e.getAttribute('src'))"""
+OPEN = "() => document.querySelectorAll('details').forEach(part => part.open = true)"
+CUT = """() => [...document.querySelectorAll('article *')]
+  .filter(e => !e.closest('pre, table, .explorable, .math')).filter(e =>
+    e.getBoundingClientRect().right > innerWidth + 1 ||
+    (/hidden|clip/.test(getComputedStyle(e).overflowX) && e.scrollWidth > e.clientWidth + 1
+      && !e.querySelector('mjx-container'))
+  ).map(e => e.outerHTML.slice(0, 120))"""  # what is cut off, or sticks out
+FITS = "document.documentElement.scrollWidth <= innerWidth + 1"
+SCROLLING = """() => { const blocks = [...document.querySelectorAll('pre')]
+  return [blocks.filter(e => e.scrollWidth > e.clientWidth).length, blocks.length] }"""
+# Words of code are spans with a class and nothing else, in which axe has nothing to look at.
+ODD = "pre :not(span), pre span[role], pre span[tabindex], pre span[aria-hidden], pre span[id]"
+PLAIN = """() => document.querySelectorAll('pre').forEach(e => {
+  if (!e.querySelector('a')) e.textContent = e.textContent })"""
+# A text without elements within it that has the look of an earlier one: its tags, classes, colours.
+ALIKE = """() => {
+  const seen = new Set()
+  for (const e of document.querySelectorAll('body *')) {
+    e.removeAttribute('data-alike')
+    if (e.children.length || !e.textContent.trim()) continue
+    const {color, backgroundColor, fontSize, fontWeight, opacity} = getComputedStyle(e)
+    let look = [color, backgroundColor, fontSize, fontWeight, opacity].join()
+    for (let p = e; p; p = p.parentElement) look += ` ${p.tagName}.${p.className}` +
+      (p.getAttribute('style') ?? '') + (p.tagName == 'TR' ? p.rowIndex % 2 : '')
+    if (seen.has(look)) e.setAttribute('data-alike', '')
+    else seen.add(look)
+  }
+}"""
 
 
 @pytest.fixture(scope="session")
 def browser():
     "Chromium, for all tests; without it, they are skipped."
-    if not (found := find_browser()): pytest.skip(f"no browser; put {' or '.join(BROWSERS)} on the PATH (Debian: `apt-get install chromium`)")
-    with sync_playwright() as playwright: yield playwright.chromium.launch(executable_path=found, args=QUIET)
+    if not (found := find_browser()):
+        wanted = " or ".join(BROWSERS)
+        pytest.skip(f"no browser; put {wanted} on the PATH (Debian: `apt-get install chromium`)")
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=found, args=QUIET)
 
 
 @pytest.fixture
 def visit(browser):
-    "Open a page of the site; afterwards, no error may have been reported, and no request have left the machine."
-    page, faults = browser.new_page(viewport=VIEWS["wide"]), []
-    page.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
+    "Open a page; afterwards, no error may have been reported, and no request have left the site."
+    page, faults = browser.new_page(viewport=WIDE), []
+    def note(message):
+        if message.type in ("error", "warning"): faults.append(message.text)
+    def leaves(request):
+        stays = request.url.startswith((DOCS.as_uri(), "data:", "blob:"))
+        if not stays: faults.append(f"left the site: {request.url}")
+    page.on("console", note)
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("requestfailed", lambda request: faults.append(f"failed: {request.url}"))
-    page.on("request", lambda request: None if request.url.startswith((DOCS.as_uri(), "data:", "blob:")) else faults.append(f"left the site: {request.url}"))
-    def open_page(name, view=VIEWS["wide"]):
-        page.set_viewport_size(view)
-        page.goto(f"{(DOCS/name.partition('?')[0]).as_uri()}{''.join(name.partition('?')[1:])}")
-        page.evaluate("async () => { await window.MathJax?.startup?.promise; await document.fonts.ready; await new Promise(requestAnimationFrame) }")
+    page.on("request", leaves)
+    def open_page(name):
+        path, mark, query = name.partition("?")
+        page.goto(f"{(DOCS/path).as_uri()}{mark}{query}")
+        page.evaluate(READY)
         return page
     yield open_page
     page.close()
@@ -57,35 +106,56 @@ def visit(browser):
 
 def faults(page, context=None, **options) -> list[str]:
     "What axe finds serious on the page as it is."
-    found = Axe().run(page, context, options={"preload": False, "resultTypes": ["violations"]} | options).response["violations"]
-    return [f"{v['id']}: {node['html'][:150]}: {node.get('failureSummary', '')}" for v in found if v["impact"] in ("serious", "critical") for node in v["nodes"][:4]]
+    if not page.evaluate("() => 'axe' in window"): page.evaluate(Axe().axe_script)
+    options |= {"preload": False, "resultTypes": ["violations"]}
+    run = "([where, options]) => axe.run(where ?? document, options).then(r => r.violations)"
+    return [f"{v['id']}: {node['html'][:150]}: {node.get('failureSummary', '')}"
+            for v in page.evaluate(run, [context, options])
+            if v["impact"] in ("serious", "critical") for node in v["nodes"][:4]]
 
 
-@pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize("name", PAGES)
-def test_page(visit, name, view):
-    "Pictures, text, mathematics, layout and accessibility of one page, but for colours."
-    page = visit(name, VIEWS[view])
-    for picture in page.query_selector_all("img"): assert picture.evaluate("e => e.complete && e.naturalWidth > 0"), picture.get_attribute("src")
+def check_text(page):
+    "Pictures are there and described; no Markdown and no TeX is left over."
+    assert not page.evaluate(UNLOADED)
     assert not page.query_selector_all(UNDESCRIBED)
-    assert not (found := re.findall(f".{{0,20}}(?:{UNREAD}).{{0,20}}", page.evaluate(TEXT) if page.query_selector("article") else "")), found
+    text = page.evaluate(TEXT) if page.query_selector("article") else ""
+    assert not (found := re.findall(f".{{0,20}}(?:{UNREAD}).{{0,20}}", text)), found
     assert not page.query_selector_all("mjx-merror")
-    page.add_style_tag(content=STILL)
-    page.evaluate(OPEN)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1"), page.evaluate(WIDE)
-    assert not page.evaluate(WIDE)
+
+
+def check_layout(page):
+    "Nothing is cut off or sticks out, and axe finds nothing serious, but for colours."
+    assert page.evaluate(FITS), page.evaluate(CUT)
+    assert not page.evaluate(CUT)
     assert not faults(page, rules={"color-contrast": {"enabled": False}})
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_colours(visit, name):
-    "Contrast, light and dark; that of code, which has the same colours everywhere and thousands of words, on one page."
-    page = visit(name)
-    page.add_style_tag(content=STILL)
-    page.evaluate(OPEN)
+def check_colours(page, code: bool):
+    "The contrast of each kind of text, light and dark; that of code on one page."
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
-        assert not faults(page, None if name == "explore.html" else {"exclude": [["pre"]]}, runOnly=["color-contrast"])
+        page.evaluate(ALIKE)
+        left_out = [["[data-alike]"]] + [["pre"]]*(not code)
+        assert not faults(page, {"exclude": left_out}, runOnly=["color-contrast"]), scheme
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page(visit, name):
+    "Text, pictures, mathematics, layout, accessibility and colours of one page, wide and narrow."
+    page = visit(name)
+    check_text(page)
+    page.add_style_tag(content=STILL)
+    page.evaluate(OPEN)
+    if told := os.environ.get("SCROLLING"):  # for `tools/check.py site`, which sums
+        counts = json.dumps([name, *page.evaluate(SCROLLING)])
+        with open(told, "a", encoding="utf-8") as file: file.write(counts + "\n")
+    if name == CODE: check_colours(page, code=True)
+    assert not page.query_selector_all(ODD)
+    page.evaluate(PLAIN)
+    check_layout(page)
+    if name != CODE: check_colours(page, code=False)
+    page.set_viewport_size(NARROW)
+    check_layout(page)
 
 
 @pytest.mark.parametrize("name", MOVING)
@@ -97,9 +167,10 @@ def test_sliders(visit, name):
         slider.focus()
         for key in ("Home", "ArrowRight", "ArrowRight", "End", "ArrowLeft"):
             page.keyboard.press(key)
-            assert slider.get_attribute("aria-valuetext") == figure.query_selector("output").text_content()
+            said = figure.query_selector("output").text_content()
+            assert slider.get_attribute("aria-valuetext") == said
             pictures.add(figure.query_selector("svg").inner_html())
-            words.add(figure.query_selector("output").text_content())
+            words.add(said)
         assert len(pictures) == len(words) == 5
         assert len(figure.inner_html()) < 1_000_000
 
@@ -109,31 +180,51 @@ def test_without_script(browser, name):
     "The still picture alone, where script is off."
     page = browser.new_context(java_script_enabled=False).new_page()
     page.goto((DOCS/name).as_uri())
-    for figure in page.query_selector_all(".explorable"): assert figure.query_selector("svg").is_visible() and not figure.query_selector("input").is_visible()
+    for figure in page.query_selector_all(".explorable"):
+        assert figure.query_selector("svg").is_visible()
+        assert not figure.query_selector("input").is_visible()
 
 
-def test_search(visit):
-    "The search finds, with no server."
-    page = visit("search.html?q=infomax")
+@pytest.mark.parametrize("words, page_found", [("infomax", "theory/infomax.html"),
+                                               ("checkpoint", "training/resume.html")])
+def test_search(visit, words, page_found):
+    "The search finds, with no server, and leads to a page in a folder."
+    page = visit(f"search.html?q={words}")
     page.wait_for_selector("#search-results li a")
-    assert page.query_selector("#search-results li a[href*='infomax.html']")
+    link = page.query_selector(f"#search-results li a[href*='{page_found}']")
+    assert link and (DOCS/urlsplit(link.get_attribute("href")).path).is_file()
 
 
-def test_links(browser):
+class Anchors(HTMLParser):
+    "The ids of a page, and the links on it."
+    def __init__(self, name: str):
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: set[str] = set()
+        self.feed((DOCS/name).read_text("utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        if "id" in given: self.ids.add(given["id"])
+        if tag == "a" and given.get("href"): self.links.add(given["href"])
+
+
+def test_links():
     "Every link within the site finds its page, and its place there."
-    page, ids, links = browser.new_page(), {}, []
-    for name in PAGES:
-        page.goto((DOCS/name).as_uri())
-        ids[name] = set(page.evaluate("() => [...document.querySelectorAll('[id]')].map(e => e.id)"))
-        links += [(name, link) for link in page.evaluate("() => [...document.querySelectorAll('a[href]')].map(e => e.href)") if link.startswith(("file:", docs.SITE))]
+    pages = {DOCS/name: Anchors(name) for name in PAGES}
+    links = {(path, urljoin(path.as_uri(), link)) for path, page in pages.items()
+             for link in page.links}
+    links = {each for each in links if each[1].startswith(("file:", docs.SITE))}
     assert len(links) > 1000 and len(MOVING) == 4
-    broken = []
-    for name, link in set(links):
+    def found(link: str) -> bool:
         target, anchor = urldefrag(link)
         file = Path(unquote(urlsplit(target).path))
-        found = file.is_relative_to(DOCS) and file.is_file() and (not anchor or unquote(anchor) in ids.get(file.name, ()))
-        if link.startswith(docs.SITE) or not found: broken.append(f"{name}: {os.path.basename(link)}")
-    assert not broken, "\n".join(sorted(broken))
+        if link.startswith(docs.SITE) or not (file.is_relative_to(DOCS) and file.is_file()):
+            return False
+        return not anchor or file in pages and unquote(anchor) in pages[file].ids
+    broken = sorted(f"{path.relative_to(DOCS)}: {link.removeprefix(f'{DOCS.as_uri()}/')}"
+                    for path, link in links if not found(link))
+    assert not broken, "\n".join(broken)
 
 
 def test_size():
@@ -141,5 +232,6 @@ def test_size():
     assert sum(path.stat().st_size for path in DOCS.rglob("*") if path.is_file()) < 15e6
     for name in PAGES:
         html = (DOCS/name).read_text("utf-8")
-        pictures = {DOCS/src for src in re.findall(r'<img[^>]* src="([^":]+)"', html)}
+        shown = re.findall(r'<img[^>]* src="([^":]+)"', html)
+        pictures = {((DOCS/name).parent/src).resolve() for src in shown}
         assert len(html.encode()) + sum(path.stat().st_size for path in pictures) < 2e6, name

@@ -1,4 +1,5 @@
-"What would bore a reader of the chapters on certificates, proposals and the encoder's side."
+"Certificates, proposals and the encoder's side: chunks, extreme proposals, odd models."
+
 import copy
 import math
 import warnings
@@ -13,12 +14,12 @@ from mae_nb.all import (
     sequence_mae, standard_normal, sweep,
 )
 from mae_nb.certificate import certify
-from mae_nb.estimate import codes_on_grid, spread
 from mae_nb.context import seeded
-from mae_nb.infomax import sandwich
 from mae_nb.distributions import NormalMixture
+from mae_nb.estimate import _codes_on_grid, _spread
+from mae_nb.infomax import sandwich
 from torch import nn
-from torch.distributions import Categorical, Independent, Normal
+from torch.distributions import Categorical, Independent, Normal, Uniform
 from torch.testing import assert_close
 
 MODEL = LinearGaussian(torch.tensor([[2.]], dtype=torch.float64), 1.)
@@ -30,14 +31,19 @@ def wide(x): return MODEL.posterior(x, 1.5)
 @pytest.mark.parametrize("n, k, rows", [(7, 100, 10), (100, 3, 10), (5, 10, 10**6), (3, 1, 1)])
 def test_no_call_decodes_more_than_rows_and_pieces_make_the_whole(n, k, rows):
     sizes = []
-    def decoder(z): sizes.append(len(z)); return MODEL.decoder(z)
+    def decoder(z):
+        sizes.append(len(z))
+        return MODEL.decoder(z)
     found = mutual_information(decoder, MODEL.prior, wide, k=k, n=n, rows=rows, seed=0)
     assert max(sizes) <= max(rows, 1) and found.lower <= found.upper
-    assert sum(sizes) == n*(k + 2)  # the pairs are decoded once to draw x and once to weigh it
+    # the pairs are decoded once to draw x and once to weight it
+    assert sum(sizes) == n*(k + 2)
 
 
 def test_pieces_of_proposals_do_not_change_the_sandwich():
-    with seeded(0): z = MODEL.prior.sample((6,)); x = MODEL.decoder(z).sample()
+    with seeded(0):
+        z = MODEL.prior.sample((6,))
+        x = MODEL.decoder(z).sample()
     exact = [sandwich(z, x, MODEL.decoder, MODEL.prior, MODEL.posterior, 50, rows)
              for rows in (6, 60, 10**6)]
     for s in exact[1:]:
@@ -73,7 +79,7 @@ def test_a_mixture_is_a_density_whatever_its_weights(raw, seed):
 def test_spread_points_rise_stay_inside_and_follow_the_density(density, n, seed):
     density = torch.tensor(density, dtype=torch.float64)
     nodes = torch.arange(len(density), dtype=torch.float64)**1.3
-    with seeded(seed): z, here = spread(nodes, density, n)
+    with seeded(seed): z, here = _spread(nodes, density, n)
     assert (z.diff() >= -1e-9).all() and z.min() >= -1e-9 and z.max() <= nodes[-1] + 1e-9
     inside = torch.searchsorted(nodes, z.clamp(1e-9, nodes[-1] - 1e-9)) - 1
     share = (z - nodes[inside])/(nodes[inside + 1] - nodes[inside])
@@ -83,7 +89,7 @@ def test_spread_points_rise_stay_inside_and_follow_the_density(density, n, seed)
 
 def test_refined_codes_integrate_the_prior():
     def decoder(z): return Categorical(logits=-300*(z - torch.linspace(-1, 1, 5).to(z))**2)
-    with seeded(0): z, log_w = codes_on_grid(decoder, standard_normal(), 256)
+    with seeded(0): z, log_w = _codes_on_grid(decoder, standard_normal(), 256)
     w = log_w.exp()
     assert_close(torch.stack([w @ z[:, 0]**m for m in (1, 2, 4)]), torch.tensor([0., 1., 3.]),
                  atol=2e-3, rtol=5e-3)
@@ -116,7 +122,8 @@ def test_mixtures_can_be_swept_and_flows_fitted():
 class Scalar(nn.Module):
     "A decoder with a parameter of shape ()."
     def __init__(self):
-        super().__init__(); self.log_sd = nn.Parameter(torch.zeros(()))
+        super().__init__()
+        self.log_sd = nn.Parameter(torch.zeros(()))
     def forward(self, z): return Independent(Normal(z, self.log_sd.exp()), 1)
 
 
@@ -136,9 +143,9 @@ def test_a_certificate_leaves_model_and_random_numbers_alone():
     mae = categorical_mae(1.)
     before, state = copy.deepcopy(mae.state_dict()), torch.get_rng_state()
     found = mae.certificate()
-    assert torch.equal(torch.get_rng_state(), state) and all(torch.equal(a, b)
-                                                             for a, b in zip(before.values(),
-                                                                             mae.state_dict().values()))
+    after = mae.state_dict()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(t, after[name]) for name, t in before.items())
     assert not found.held and found.why == "not converged"
     assert mae.certificate(explain=False) == mae.certificate(explain=False)
 
@@ -161,7 +168,7 @@ def test_a_certificate_is_shown_until_the_parameters_change():
     assert "no certificate" in repr(mae)
 
 
-def test_a_decoder_without_parameters_is_blamed_and_nothing_is_trained():
+def test_a_decoder_without_parameters_is_the_reason_and_nothing_is_trained():
     class Still(nn.Module):
         def forward(self, z): return Independent(Normal(z, torch.ones_like(z)), 1)
     r = nn.Module()
@@ -170,7 +177,7 @@ def test_a_decoder_without_parameters_is_blamed_and_nothing_is_trained():
     assert found.why == "decoder class" and found.interval.holds(.5*math.log(2), 4)
 
 
-def test_the_estimator_is_blamed_where_no_budget_would_decide():
+def test_the_estimator_is_the_reason_where_no_budget_decides():
     torch.manual_seed(0)
     found = normal_mae(0.).certificate(tol=1e-4, budget=2**17)
     assert (found.held, found.why) == (False, "estimator") and "larger budget" in found.advice
@@ -183,8 +190,8 @@ def test_fit_proposal_raises_the_bound_and_leaves_the_decoder_alone():
     weights = copy.deepcopy(decoder.state_dict())
     before = mutual_information(decoder, standard_normal(), r, k=0, n=4000, seed=0).lower
     fit_proposal(r, decoder, standard_normal(), steps=200)
-    assert mutual_information(decoder, standard_normal(), r, k=0, n=4000,
-                              seed=0).lower > before + .01
+    after = mutual_information(decoder, standard_normal(), r, k=0, n=4000, seed=0).lower
+    assert after > before + .01
     assert all(torch.equal(a, b) for a, b in zip(weights.values(), decoder.state_dict().values()))
     with pytest.raises(ValueError, match="lr got 0.0"):
         fit_proposal(r, decoder, standard_normal(), lr=0.)
@@ -199,13 +206,15 @@ def test_the_encoders_side_takes_a_rest_and_distributions_without_a_mean():
 
 
 def test_noise_is_no_active_unit():
-    class Deaf(nn.Module):
+    class Unconditional(nn.Module):
         "A distribution without a mean, whatever x is."
-        def __init__(self): super().__init__(); self.flow = FlowNet(1, 3)
+        def __init__(self):
+            super().__init__()
+            self.flow = FlowNet(1, 3)
         def forward(self, x): return self.flow(torch.zeros(len(x), 1))
     torch.manual_seed(0)
-    assert encoder_side(torch.randn(400, 1), Deaf(), standard_normal(3), batch=200,
-                        seed=0).active == 0
+    x, prior = torch.randn(400, 1), standard_normal(3)
+    assert encoder_side(x, Unconditional(), prior, batch=200, seed=0).active == 0
 
 
 def test_importing_zuko_leaves_validation_on():
@@ -214,8 +223,8 @@ def test_importing_zuko_leaves_validation_on():
 
 
 def test_a_proposal_that_does_not_reach_the_code_is_told_apart():
-    inside = Independent(torch.distributions.Uniform(torch.full((1,), -.5), .5,
-                                                     validate_args=False), 1, validate_args=False)
+    narrow = Uniform(torch.full((1,), -.5), .5, validate_args=False)
+    inside = Independent(narrow, 1, validate_args=False)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         found = mutual_information(lambda z: Independent(Normal(z, .1), 1), standard_normal(),
@@ -225,7 +234,7 @@ def test_a_proposal_that_does_not_reach_the_code_is_told_apart():
         def forward(self, x): return inside.expand((len(x),))
     class Gain(nn.Module):
         def forward(self, z): return Independent(Normal(2*z, torch.ones_like(z)), 1)
-    # a tenth of prior codes comes to the rescue
+    # a tenth of prior codes is enough
     found = certify(Gain(), Narrow(), standard_normal(), .5*math.log(5), tol=.1)
     assert found.held and math.isfinite(found.interval.width)
 
@@ -239,7 +248,8 @@ def test_certificates_can_be_had_without_gradients_and_with_few_codes():
 
 def test_points_are_shifted_at_random():
     nodes, density = torch.linspace(0, 1, 5), torch.ones(5)
-    assert not torch.equal(spread(nodes, density, 10)[0], spread(nodes, density, 10)[0])
+    first, second = (_spread(nodes, density, 10)[0] for _ in range(2))
+    assert not torch.equal(first, second)
 
 
 def test_sequences_are_checked_and_measured():

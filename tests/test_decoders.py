@@ -1,4 +1,4 @@
-"Autoregressive decoders and text: masks of any shape, log-probabilities word by word, rows in chunks, corpora from any sources."
+"Autoregressive decoders and text: masks, log-probabilities word by word, rows in chunks, corpora."
 import math
 from functools import partial
 
@@ -7,13 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mae_nb.autoregressive import MADE, PixelCNN
-from mae_nb.distributions import Autoregressive
-from mae_nb.models import pixel_mae
-from mae_nb.estimate import rewarded
 from mae_nb.context import seeded
+from mae_nb.core import with_score
+from mae_nb.distributions import Autoregressive
+from mae_nb.models import pixel_mae, text_mae
 from mae_nb.text import Vocabulary, corpus, read_sentences, words_of
 from mae_nb.training.step import check_precision
-from mae_nb.models import text_mae
 from mae_nb.words import LSTMDecoder, SentenceReader, TransformerDecoder
 from torch.testing import assert_close
 
@@ -25,16 +24,16 @@ NETS = [LSTMDecoder, TransformerDecoder]
        st.lists(st.sampled_from([1, 3, 5]), min_size=1, max_size=3), st.integers(0, 100))
 def test_a_pixel_sees_its_stated_field(height, width, kernels, seed):
     with seeded(seed):
-        net, x, z = PixelCNN((height, width), kernels=kernels, width=8), torch.rand(3, height,
-                                                                                    width, requires_grad=True), torch.randn(3, 2)
+        net = PixelCNN((height, width), kernels=kernels, width=8)
+        x, z = torch.rand(3, height, width, requires_grad=True), torch.randn(3, 2)
     numbers = net.numbers(x, z)
     assert all(place < (0, 0) for place in net.field)  # rows above, or to the left
     for i in range(height):
         for j in range(width):
             g, = torch.autograd.grad(numbers[:, i, j].sum(), x, retain_graph=True)
             seen = {(a - i, b - j) for a, b in g.abs().sum(0).nonzero().tolist()}
-            assert seen == {(a, b) for a, b in net.field if 0 <= i + a < height and 0 <= j
-                            + b < width} or len(kernels) > 1 and seen < set(net.field)
+            field = {(a, b) for a, b in net.field if 0 <= i + a < height and 0 <= j + b < width}
+            assert seen == field or len(kernels) > 1 and seen < set(net.field)
 
 
 @settings(max_examples=10, deadline=None)
@@ -92,8 +91,8 @@ def test_rows_in_chunks_are_rows():
     whole = net(z).log_prob(x)
     with torch.no_grad(): assert_close(Autoregressive(net, z, rows=16).log_prob(x), whole)
     assert net(z).log_prob(x[:0].expand(0, 2, 2)[:, None].expand(0, 70, 2, 2)).shape == (0, 70)
-    assert net(z[:0]).sample().shape == (0, 2, 2) and net(z).sample((3, 2)).shape == (3, 2, 70, 2,
-                                                                                      2)
+    assert net(z[:0]).sample().shape == (0, 2, 2)
+    assert net(z).sample((3, 2)).shape == (3, 2, 70, 2, 2)
 
 
 MODELS = [partial(pixel_mae, (4, 4)), partial(pixel_mae, (4, 4), kernels=None),
@@ -116,10 +115,8 @@ def test_half_the_bits_are_for_products_of_matrices(make, seed):
     with seeded(seed), torch.no_grad():
         z = mae.prior.sample((200,))
         x = mae.decoder(z).sample()
-        exact, noisy = mae.decoder(z).log_prob(x), torch.autocast("cpu",
-                                                                  torch.bfloat16)(
-                                                                      lambda: mae.decoder(
-                                                                          z).log_prob(x))()
+        exact = mae.decoder(z).log_prob(x)
+        with torch.autocast("cpu", torch.bfloat16): noisy = mae.decoder(z).log_prob(x)
     assert noisy.dtype == torch.float32 and 0 < (noisy - exact).abs().max() < .1
 
 
@@ -135,15 +132,15 @@ def test_every_word_can_be_drawn_in_half_the_bits(make):
 @settings(max_examples=20, deadline=None)
 @given(st.integers(2, 30), st.integers(0, 1000))
 def test_a_baseline_changes_no_mean(n, seed):
-    "The gradient of a constant reward is zero, and that of any reward does not change when a constant is added."
+    "The gradient of a constant reward is zero; a constant more changes no gradient."
     with seeded(seed):
-        reward, logits = torch.randn(1, n, dtype=torch.float64), torch.randn(1, n,
-                                                                             dtype=torch.float64, requires_grad=True)
-    def gradient(r): return torch.autograd.grad(rewarded(r, logits).sum(), logits)[0]
+        reward, logits = torch.randn(2, n, dtype=torch.float64)
+    logits.requires_grad_()
+    def gradient(r): return torch.autograd.grad(with_score(r, logits).sum(), logits)[0]
     assert_close(gradient(torch.ones_like(reward)), torch.zeros_like(reward))
     assert_close(gradient(reward + 3.), gradient(reward))
-    assert_close(rewarded(reward, logits), reward)
-    assert_close(gradient(reward)[0, 0], reward[0, 0] - reward[0, 1:].mean())
+    assert_close(with_score(reward, logits), reward)
+    assert_close(gradient(reward)[0], reward[0] - reward[1:].mean())
 
 
 SENTENCES = st.lists(st.sampled_from("one two three four don't x_y 12".split()), min_size=1,
@@ -157,15 +154,14 @@ def test_parts_share_no_source_and_no_sentence(found, seed):
     try: text = corpus(found, shortest=2, longest=6, seen=1, shares=(.2, .2), seed=seed)
     except ValueError as e: assert "leave none for the part" in str(e); return
     parts = text[:3]
-    assert sum(len(set(part.source))
-               for part in parts) == len({source for part in parts for source in part.source})
-    said = [sentence for part in parts for sentence in text.vocabulary.decode(part.x)
+    sources = [set(part.source) for part in parts]
+    assert sum(map(len, sources)) == len(set.union(*sources))
+    kept = [sentence for part in parts for sentence in text.vocabulary.decode(part.x)
             if "<unk>" not in sentence]
-    assert len(said) == len(set(said)) and all(2 <= len(words_of(sentence)) <= 6
-                                               for sentence in said)
-    assert all((part.x[:, -1] == 0).all()
-               and LSTMDecoder(len(text.vocabulary), 7).support.check(part.x).all()
-               for part in parts)
+    assert len(kept) == len(set(kept))
+    assert all(2 <= len(words_of(sentence)) <= 6 for sentence in kept)
+    support = LSTMDecoder(len(text.vocabulary), 7).support
+    assert all((part.x[:, -1] == 0).all() and support.check(part.x).all() for part in parts)
 
 
 @settings(max_examples=30, deadline=None)
@@ -187,7 +183,7 @@ def test_files_of_any_kind(tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_sentence_reads_the_same_beside_a_longer_one(seed):
+def test_a_sentence_gives_the_same_numbers_beside_a_longer_one(seed):
     torch.manual_seed(seed)
     read, x = SentenceReader(9, 16), torch.tensor([[3, 4, 0, 0, 0, 0], [5, 2, 7, 8, 6, 0]])
     assert_close(read(x)[:1], read(x[:1]))
@@ -200,7 +196,7 @@ def test_a_sentence_reads_the_same_beside_a_longer_one(seed):
 
 
 @pytest.mark.parametrize("make", MODELS)
-def test_encoder_and_infomax_net_share_what_reads(make):
+def test_encoder_and_infomax_net_share_their_first_layers(make):
     mae = make(target=.5)
-    assert (mae.encoder[0] is mae.infomax[0]
-            and len({id(p) for p in mae.parameters()}) == len([*mae.parameters()]))
+    assert mae.encoder[0] is mae.infomax[0]
+    assert len({id(p) for p in mae.parameters()}) == len([*mae.parameters()])

@@ -1,23 +1,28 @@
-"What every page owes its readers: names explained, equations executed, pictures described, formulas that Pandoc can read."
+"""What every page owes its readers.
+
+Names are explained, equations executed, pictures described, links lead somewhere, and Pandoc reads
+every formula.
+"""
 import importlib
 import inspect
-import pkgutil
 import re
 import subprocess
 import types
-from pathlib import Path
 
 import docs
-import mae_nb
 import pypandoc
 import pytest
+import rooms
 import yaml
+from check import NOTEBOOKS as PATHS
+from check import ROOT
 from execnb.nbio import read_nb
 from fastcore.docments import docments
 
-ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = {path.name: read_nb(path) for path in sorted((ROOT/"nbs").glob("*.ipynb"))}
-MODULES = [m.name for m in pkgutil.iter_modules(mae_nb.__path__) if not m.name.startswith("_") and m.name != "all"]
+NBS = ROOT/"nbs"
+NOTEBOOKS = {path.relative_to(NBS).as_posix(): read_nb(path) for path in PATHS}
+MODULES = [module for module in rooms.chapters() if module not in ("all", "__init__")]
+SIDEBAR = ["start", "theory", "nets", "model", "training", "use", "results", "common", "reference"]
 NOT_EXECUTED: dict[str, str] = {}  # label of a displayed equation -> why no cell executes it
 
 
@@ -28,81 +33,133 @@ def sources(nb, kind: str) -> list[str]:
 
 def shows(cell, what: str) -> bool:
     "Does the cell store an output of this kind?"
-    return any(what in mime or what in "".join(data) for o in cell.get("outputs", []) for mime, data in o.get("data", {}).items())
+    return any(what in mime or what in "".join(data) for o in cell.get("outputs", [])
+               for mime, data in o.get("data", {}).items())
+
+
+def headings(nb) -> set[str]:
+    "The anchors of a page's headings."
+    text = re.sub(r"^```.*?^```", "", "\n".join(sources(nb, "markdown")), flags=re.M | re.S)
+    titles = re.findall(r"^#+ +(.*?)(?: *\{.*\})?$", text, re.M)
+    return {docs.pandoc_slug(title) for title in titles}
+
+
+def unexplained(function) -> list[str]:
+    "The parameters of a function without a comment; one may stand for all that follow."
+    comments = docments(function)
+    given = [p.name for p in inspect.signature(function).parameters.values()
+             if p.name != "self" and p.kind != p.VAR_KEYWORD]
+    ends = (i for i, p in enumerate(given) if "like all that follow" in (comments.get(p) or ""))
+    return [p for p in given[:next(ends, len(given))] if not comments.get(p)]
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_names(module):
-    "Every public name has a docstring and stands in the reference; every argument of a function says what it is."
-    m, page = importlib.import_module(f"mae_nb.{module}"), str([cell.get("outputs") for cell in NOTEBOOKS["30_reference.ipynb"].cells])
+    "Every name without underscore has a docstring; every argument of a function says what it is."
+    m = importlib.import_module(f"mae_nb.{module}")
     for name in m.__all__:
         thing = getattr(m, name)
-        assert re.search(rf"<code>(<strong>)?{name}<", page), f"{name} is not in 30_reference.ipynb: run it"
-        if isinstance(thing, types.GenericAlias) or not (inspect.isclass(thing) or inspect.isroutine(thing)): continue  # on 3.10, list[int] is a class
+        if isinstance(thing, types.GenericAlias): continue  # on 3.10, list[int] is a class
+        if not (inspect.isclass(thing) or inspect.isroutine(thing)): continue
         assert thing.__doc__, name
         kinds = (types.FunctionType, property, classmethod, staticmethod)
-        for k, f in vars(thing).items() if inspect.isclass(thing) else (): assert k.startswith("_") or not isinstance(f, kinds) or f.__doc__, f"{name}.{k}"
-        explained = thing.__init__ if inspect.isclass(thing) and "__init__" in vars(thing) else thing
-        if inspect.isclass(explained): continue
-        comments = docments(explained)
-        given = [p.name for p in inspect.signature(explained).parameters.values() if p.name != "self" and p.kind != p.VAR_KEYWORD]
-        like = next((i for i, p in enumerate(given) if "like all that follow" in (comments.get(p) or "")), len(given))
-        assert all(comments.get(p) for p in given[:like]), f"{name}: {[p for p in given[:like] if not comments.get(p)]}"
+        for k, f in vars(thing).items() if inspect.isclass(thing) else ():
+            assert k.startswith("_") or not isinstance(f, kinds) or f.__doc__, f"{name}.{k}"
+        own = inspect.isclass(thing) and "__init__" in vars(thing)
+        explained = thing.__init__ if own else thing
+        if not inspect.isclass(explained): assert not unexplained(explained), name
+
+
+def test_reference():
+    "Every public name stands in the reference, beside a link to its page."
+    page = str([cell.get("outputs") for cell in NOTEBOOKS["reference/00_names.ipynb"].cells])
+    for name in importlib.import_module("mae_nb.all").__all__:
+        assert re.search(rf"<code>(<strong>)?{name}<", page), f"{name} is not in 00_names: run it"
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_first_lines(name):
     "A page opens with what it assumes, what one will know, how long it takes, and a way to run it."
     opening = "\n".join(sources(NOTEBOOKS[name], "markdown")[:3])
-    assert re.search(r"^You need .* (After|On) this (chapter|page|guide) \([a-z]+ minutes?\) you ", opening, flags=re.M)
-    assert f"/blob/main/nbs/{name})" in opening
+    assert re.search(r"^You need .* (After|On) this (chapter|page|guide) \([a-z]+ minutes?\) you ",
+                     opening, flags=re.M)
+    assert f"colab.research.google.com/github/mae-nb/mae_nb/blob/main/nbs/{name})" in opening
+    text = "\n".join(sources(NOTEBOOKS[name], "markdown"))
+    for path in re.findall(r"/blob/main/([^\s)#]+)", text): assert (ROOT/path).is_file(), path
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_equations(name):
-    "Every displayed equation has a number, and a cell of its page that executes it and cites the number."
-    text, code = "\n".join(sources(NOTEBOOKS[name], "markdown")), "\n".join(sources(NOTEBOOKS[name], "code"))
+    "Every displayed equation has a number, and a cell of its page executes and cites it."
+    text, code = ("\n".join(sources(NOTEBOOKS[name], kind)) for kind in ("markdown", "code"))
     labels = re.findall(r"\$\$\s*\{#(eq-[\w-]+)\}", text)
     assert text.count("$$") == 2*len(labels)
     cited = set(map(int, re.findall(r"Eq\. \((\d+)\)(?! of)", code)))
-    assert [label for i, label in enumerate(labels, 1) if i not in cited and label not in NOT_EXECUTED] == []
+    assert [label for i, label in enumerate(labels, 1) if i not in cited
+            and label not in NOT_EXECUTED] == []
     assert cited <= set(range(1, len(labels) + 1))
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_pictures(name):
-    "Every picture has a label, a caption and an alternative text; a figure that moves brings the last along."
+    "Every picture has a label, a caption and an alternative text; one that moves makes the last."
     for cell in NOTEBOOKS[name].cells:
         still, moving = shows(cell, "image/"), shows(cell, 'class="explorable"')
-        for option in ("label: fig-", 'fig-cap: "', 'fig-alt: "')[:3*still or 2*moving]: assert f"#| {option}" in cell.source, cell.source[:80]
+        for option in ("label: fig-", 'fig-cap: "', 'fig-alt: "')[:3*still or 2*moving]:
+            assert f"#| {option}" in cell.source, cell.source[:80]
         assert not moving or shows(cell, 'role="img" aria-label="')
-    for picture in re.findall(r"!\[.*", "\n".join(sources(NOTEBOOKS[name], "markdown"))): assert 'fig-alt="' in picture
+    for picture in re.findall(r"!\[.*", "\n".join(sources(NOTEBOOKS[name], "markdown"))):
+        assert 'fig-alt="' in picture
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_callouts(name):
     "There are three kinds, each with one title."
-    kinds = {("note", "What the poster says"), ("tip", "Derived here"), ("warning", "Where this package departs")}
+    kinds = {("note", "What the poster says"), ("tip", "Derived here"),
+             ("warning", "Where this package departs")}
     text = "\n".join(sources(NOTEBOOKS[name], "markdown"))
-    assert set(re.findall(r'\{\.callout-(\w+) title="(.*?)"\}', text)) <= kinds and len(re.findall(r'\{\.callout-\w+ title=".*?"\}', text)) == text.count("{.callout")
+    assert (set(re.findall(r'\{\.callout-(\w+) title="(.*?)"\}', text)) <= kinds
+            and len(re.findall(r'\{\.callout-\w+ title=".*?"\}', text)) == text.count("{.callout"))
 
 
 def test_sidebar():
-    "Each page stands once in the sidebar, and what _quarto.yml names is there."
-    listed = sum(docs.sections().values(), [])
-    assert sorted(listed) == sorted(map(docs.page_name, NOTEBOOKS))
+    "The sidebar's sections are the folders, with all their files; what _quarto.yml names is there."
+    def files(folder): return [name for name in sorted(NOTEBOOKS) if name.startswith(f"{folder}/")]
+    expected = [files(folder) for folder in SIDEBAR]
+    expected[0].insert(0, "index.ipynb")
+    assert list(docs.sections().values()) == expected
+    assert sorted(sum(expected, [])) == sorted(NOTEBOOKS)
+    assert sorted(["", *SIDEBAR]) == sorted(rooms.ROOMS)
     site = yaml.safe_load((ROOT/"_quarto.yml").read_text())
-    files = [site["bibliography"], *site["project"]["resources"], site["website"]["favicon"], site["website"]["navbar"]["logo"], site["website"]["open-graph"]["image"]]
-    files += [entry["href"] for entry in site["website"]["navbar"]["left"]]
-    for file in [*files, site["format"]["html"]["css"]]: assert (ROOT/"nbs"/file).is_file(), file
+    web, html = site["website"], site["format"]["html"]
+    named = [site["bibliography"], *site["project"]["resources"], web["favicon"],
+             web["navbar"]["logo"], web["open-graph"]["image"], html["css"],
+             html["include-after-body"], *(entry["href"] for entry in web["navbar"]["left"])]
+    for file in named: assert (NBS/file).is_file(), file
+
+
+@pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md"])
+def test_links_from_outside(file):
+    "Links lead to files that are there, or to pages and headings that the notebooks make."
+    pages = {f"{docs.page_name(name)}.html": nb for name, nb in NOTEBOOKS.items()}
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", (ROOT/file).read_text(encoding="utf-8"), flags=re.S)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        target, _, anchor = link.partition("#")
+        if target.startswith(docs.SITE):
+            page = target.removeprefix(docs.SITE)
+            assert page in pages, link
+            assert not anchor or anchor in headings(pages[page]), link
+        elif target and "://" not in target: assert (ROOT/target).exists(), link
 
 
 def test_pandoc(tmp_path):
     "Pandoc, with which Quarto reads the pages, converts every formula and finds every work cited."
     page, fields = tmp_path/"pages.md", r"\{#(eq|fig)-[\w-]+.*?\}"
     text = "\n\n".join(source for nb in NOTEBOOKS.values() for source in sources(nb, "markdown"))
-    page.write_text(re.sub(r"\[?-?@(eq|fig)-[\w-]+\]?", "", re.sub(fields, "", text)), encoding="utf-8")
-    command = [pypandoc.get_pandoc_path(), page, "-t", "html", "--mathml", "--citeproc", "--bibliography", ROOT/"nbs"/"references.bib", "--fail-if-warnings"]
+    page.write_text(re.sub(r"\[?-?@(eq|fig)-[\w-]+\]?", "", re.sub(fields, "", text)),
+                    encoding="utf-8")
+    command = [pypandoc.get_pandoc_path(), page, "-t", "html", "--mathml", "--citeproc",
+               "--bibliography", ROOT/"nbs"/"references.bib", "--fail-if-warnings"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("<math") > 300

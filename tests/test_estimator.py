@@ -1,4 +1,4 @@
-"What a reader of the page on scikit-learn would find dull: each of these breaks when one line of the estimator is wrong."
+"Tests of the estimator beyond its page: each fails when one line of it is wrong."
 import importlib
 import math
 import pickle
@@ -60,9 +60,8 @@ def test_score_is_a_function_of_the_row(held):
 def test_codes_and_means(held):
     X = table()
     codes = held.transform(X)
-    assert codes.shape == (300,
-                           2) and codes.dtype == np.float64 and held.transform(
-                               X.astype(np.float32)).dtype == np.float32
+    assert codes.shape == (300, 2) and codes.dtype == np.float64
+    assert held.transform(X.astype(np.float32)).dtype == np.float32
     back = held.inverse_transform(codes)
     assert back.shape == X.shape and ((back - X).var(0) < .6*X.var(0)).all()
     assert held.inverse_transform(codes.astype(np.float32)).dtype == np.float32
@@ -71,8 +70,8 @@ def test_codes_and_means(held):
 
 def test_samples(held):
     X, drawn = table(), held.sample(4000, random_state=1)
-    assert (np.abs(drawn.mean(0) - X.mean(0)) < .3*X.std(0)).all() and (
-        np.abs(np.log(drawn.std(0)/X.std(0))) < .25).all()
+    assert (np.abs(drawn.mean(0) - X.mean(0)) < .3*X.std(0)).all()
+    assert (np.abs(np.log(drawn.std(0)/X.std(0))) < .25).all()
     np.testing.assert_array_equal(held.sample(3, random_state=1), held.sample(3, random_state=1))
     assert (held.sample(3) != held.sample(3)).any()
 
@@ -140,8 +139,8 @@ def test_likelihoods(likelihood, levels):
     if isinstance(likelihood, list): X[:, 1] = X[:, 1] > 1
     est = quick(likelihood=likelihood, levels=levels, target=.5).fit(X)
     codes = est.transform(X)
-    assert codes.shape == (50, 2) and np.isfinite(est.score(X)) and est.sample(4,
-                                                                               random_state=0).shape == (4, 3)
+    assert codes.shape == (50, 2) and np.isfinite(est.score(X))
+    assert est.sample(4, random_state=0).shape == (4, 3)
     assert np.isfinite(est.inverse_transform(codes)).all()
     if likelihood in ("categorical", "rounded", "logistics"):
         with pytest.raises(ValueError, match="X got values that are not whole"):

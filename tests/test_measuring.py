@@ -1,4 +1,4 @@
-"What measures, encodes, samples or reports: in evaluation mode, without a trace, whatever the caller has switched on or off."
+"Measuring, encoding, sampling and reporting: in evaluation mode, changing no setting of the caller."
 
 import copy
 import math
@@ -15,7 +15,9 @@ from mae_nb.certificate import certify
 from mae_nb.context import measuring
 from mae_nb.supports import log_prob_of
 from torch import nn
-from torch.distributions import Beta, Distribution, Exponential, Independent, Normal, Pareto, TransformedDistribution, Uniform
+from torch.distributions import (
+    Beta, Distribution, Exponential, Independent, Normal, Pareto, TransformedDistribution, Uniform,
+)
 from torch.distributions.transforms import AffineTransform
 
 
@@ -46,24 +48,25 @@ MEASURES = {
     "elbo": lambda m: seeded_(lambda: m.elbo(X).total),
     "sample": lambda m: m.sample(5, seed=0),
     "log-likelihood": lambda m: seeded_(lambda: m.log_likelihood(X, k=4)),
-    "importance-weighted bound": lambda m: seeded_(lambda: importance_weighted(X, m.decoder,
-                                                                               m.prior, m.encoder, 4)),
+    "importance-weighted bound": lambda m: seeded_(
+        lambda: importance_weighted(X, m.decoder, m.prior, m.encoder, 4)
+    ),
     "encoder's side": lambda m: encoder_side(X, m.encoder, m.prior, seed=0),
     "mutual information": lambda m: mutual_information(m.decoder, m.prior, m.infomax, k=4, n=50,
                                                        seed=0),
-    "nets in a mixture": lambda m: mutual_information(m.decoder, m.prior,
-                                                      mixture(m.infomax, m.prior), k=4, n=50,
-                                                      seed=0),
+    "nets in a mixture": lambda m: mutual_information(
+        m.decoder, m.prior, mixture(m.infomax, m.prior), k=4, n=50, seed=0
+    ),
     "nets in functions": lambda m: mutual_information(
         lambda z: m.decoder(z), m.prior, partial(lambda net, x: net(x), m.infomax), k=4, n=50,
         seed=0
     ),
-    "a judge": lambda m: fit_proposal(Judge(), m.decoder, m.prior, steps=3, n=8).bias,
+    "a proposal": lambda m: fit_proposal(Shifted(), m.decoder, m.prior, steps=3, n=8).bias,
 }
 
 
-class Judge(nn.Module):
-    "A judge that begins the same each time."
+class Shifted(nn.Module):
+    "A proposal that begins the same each time."
 
     def __init__(self):
         super().__init__()
@@ -88,7 +91,7 @@ def numbers(found) -> list[float]:
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_a_measure_leaves_no_trace_and_minds_no_switch(name, mae):
+def test_a_measure_changes_nothing_and_depends_on_no_switch(name, mae):
     results = []
     for training, grad, validate in [
         (False, True, True),
@@ -99,8 +102,8 @@ def test_a_measure_leaves_no_trace_and_minds_no_switch(name, mae):
     ]:
         mae.train(training)
         mae.encoder[3].eval()  # one part stands otherwise
-        before = copy.deepcopy(mae.state_dict()), [m.training
-                                                   for m in mae.modules()], torch.get_rng_state()
+        modes = [m.training for m in mae.modules()]
+        before = copy.deepcopy(mae.state_dict()), modes, torch.get_rng_state()
         Distribution.set_default_validate_args(validate)
         try:
             with warnings.catch_warnings(), torch.set_grad_enabled(grad):
@@ -118,7 +121,7 @@ def test_a_measure_leaves_no_trace_and_minds_no_switch(name, mae):
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_an_error_inside_leaves_no_trace_either(name, mae):
+def test_an_error_inside_changes_nothing_either(name, mae):
     calls = []
 
     def fail(module, given):
@@ -177,13 +180,12 @@ NARROW = [
 @pytest.mark.parametrize("validate", [True, False])
 @pytest.mark.parametrize("make", NARROW)
 def test_a_support_that_moves_with_the_code_is_measured(make, validate):
-    prior, e = Independent(Uniform(torch.zeros(1), torch.ones(1)),
-                           1), torch.arange(500) / 500 + 1 / 1000
+    prior = Independent(Uniform(torch.zeros(1), torch.ones(1)), 1)
 
     def decoder(z):
         return Independent(make(z), 1)
 
-    z = e[:, None]
+    z = (torch.arange(500) / 500 + 1 / 1000)[:, None]
     with measuring(seed=1):
         code = torch.rand(600, 1)
         x = decoder(code).sample()
@@ -195,8 +197,8 @@ def test_a_support_that_moves_with_the_code_is_measured(make, validate):
         found = mutual_information(decoder, prior, prior, k=256, n=1000, seed=0)
     finally:
         Distribution.set_default_validate_args(True)
-    assert found.lower95 - 3 * error - 0.01 <= truth <= found.upper95 + 3 * error + 0.01, (found,
-                                                                                           truth)
+    off = 3 * error + 0.01
+    assert found.lower95 - off <= truth <= found.upper95 + off, (found, truth)
 
 
 SHAPES = [
@@ -223,6 +225,6 @@ def test_a_distribution_of_another_batch_shape_is_refused(wrong, what):
         lambda: certify(nets[0], nets[1], prior, 1.0),
         lambda: importance_weighted(torch.zeros(8, 1), nets[0], prior, nets[1], 4),
     ):
-        with pytest.raises(ValueError,
-                           match="got a distribution of batch shape .* but takes one of batch shape"):
+        message = "got a distribution of batch shape .* but takes one of batch shape"
+        with pytest.raises(ValueError, match=message):
             measure()

@@ -1,4 +1,5 @@
-"What holds for every model, whatever its shape, its numbers and its precision: bounds, sums, round trips, splits of a batch, devices."
+"Properties of every model at any shape and precision: bounds, sums, round trips, splits, devices."
+
 import itertools
 import math
 import warnings
@@ -9,16 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mae_nb.certificate import Certificate
 from mae_nb.context import seeded
-from mae_nb.nets import standard_normal
+from mae_nb.core import with_score
 from mae_nb.distributions import Rounded
-from mae_nb.heads import BernoulliHead, CategoricalHead, NormalHead, RoundedHead, TableHead
-from mae_nb.heads import LIKELIHOODS
-from mae_nb.models import ready_mae
+from mae_nb.heads import (
+    LIKELIHOODS, BernoulliHead, CategoricalHead, NormalHead, RoundedHead, TableHead,
+)
 from mae_nb.infomax import Interval, mutual_information
 from mae_nb.loading import load
+from mae_nb.models import ready_mae
 from mae_nb.oracle import LinearGaussian, exact_information
 from torch import nn
-from torch.distributions import Categorical, Distribution
+from torch.distributions import Categorical, Distribution, Independent, Normal
 from torch.testing import assert_close
 
 SEEDS, DTYPES = st.integers(0, 2**31), st.sampled_from([torch.float32, torch.float64])
@@ -30,7 +32,8 @@ def some(examples):
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    threads = torch.get_num_threads(); torch.set_num_threads(1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The interval .* is limited by its proposals")
         yield
@@ -39,6 +42,19 @@ def one_thread():
 
 def inside(found, exact):
     return found.lower - 4*found.stderr - 1e-5 <= exact <= found.upper + 4*found.stderr + 1e-5
+
+
+@some(20)
+@given(st.integers(2, 30), SEEDS)
+def test_a_baseline_changes_no_mean(n, seed):
+    "A constant reward has no gradient; adding a constant to a reward does not change its gradient."
+    with seeded(seed): reward, logits = torch.randn(2, n, dtype=torch.float64)
+    logits.requires_grad_()
+    def gradient(r): return torch.autograd.grad(with_score(r, logits).sum(), logits)[0]
+    assert_close(gradient(torch.ones_like(reward)), torch.zeros_like(reward))
+    assert_close(gradient(reward + 3.), gradient(reward))
+    assert_close(with_score(reward, logits), reward)
+    assert_close(gradient(reward)[0], reward[0] - reward[1:].mean())
 
 
 @some(40)
@@ -66,32 +82,27 @@ class Softmax(nn.Module):
 @some(25)
 @given(st.integers(2, 9), st.floats(.1, 20.), DTYPES, SEEDS)
 def test_bounds_enclose_the_information_of_categories(n, size, dtype, seed):
-    class Model: prior = standard_normal()
+    class Model: prior = Independent(Normal(torch.zeros(1, dtype=dtype), 1.), 1)
     with seeded(seed): Model.decoder = Softmax(n, size).to(dtype)
-    if dtype == torch.float64:
-        Model.prior = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(1,
-                                                                                             dtype=dtype), 1.), 1)
     exact = exact_information(Model, tol=1e-5)
-    assert (-1e-6 <= exact <= math.log(n)
-            and inside(mutual_information(Model.decoder, Model.prior, Model.prior, 64, 400, seed),
-                       exact))
+    found = mutual_information(Model.decoder, Model.prior, Model.prior, 64, 400, seed)
+    assert -1e-6 <= exact <= math.log(n) and inside(found, exact)
 
 
 VECTORS = st.integers(1, 5).map(lambda n: (n,))
-PICTURES = st.tuples(st.integers(4, 9), st.integers(4, 9)) | st.tuples(st.integers(1, 3),
-                                                                       st.integers(
-                                                                           4, 6), st.integers(4, 6))
+GREY = st.tuples(st.integers(4, 9), st.integers(4, 9))
+PICTURES = GREY | st.tuples(st.integers(1, 3), st.integers(4, 6), st.integers(4, 6))
 COLUMNS = st.lists(st.sampled_from(["normal", "bernoulli", 2, 5]), min_size=1, max_size=5)
 
 
 @st.composite
 def models(draw, latents=range(1, 9)):
     "Ready models of all kinds, and data like theirs."
-    likelihood, d_z, dtype = draw(st.sampled_from(LIKELIHOODS)
-                                  | COLUMNS), draw(st.sampled_from(latents)), draw(DTYPES)
+    likelihood = draw(st.sampled_from(LIKELIHOODS) | COLUMNS)
+    d_z, dtype, more = draw(st.sampled_from(latents)), draw(DTYPES), {}
     shape = draw(VECTORS | PICTURES) if isinstance(likelihood, str) else (len(likelihood),)
-    more = {"levels": draw(st.sampled_from([2, 3, 17]))} if likelihood in ("categorical", "rounded",
-                                                                           "logistics") else {}
+    if likelihood in ("categorical", "rounded", "logistics"):
+        more = {"levels": draw(st.sampled_from([2, 3, 17]))}
     if likelihood == "normal":
         more = {"centre": draw(st.floats(-5, 5)), "scale": draw(st.floats(.1, 9))}
     with seeded(draw(SEEDS)):
@@ -167,29 +178,26 @@ SUPPORTS = {"bernoulli": [[0., 1.]]*3, "categorical": [range(4)]*2, "one categor
 @pytest.mark.parametrize("name", HEADS)
 @some(12)
 @given(st.sampled_from([0., .1, 1., 5., 30., 1e4]), DTYPES, SEEDS)
-def test_heads_give_sound_distributions_whatever_the_net_says(name, size, dtype, seed):
+def test_heads_give_sound_distributions_whatever_the_net_returns(name, size, dtype, seed):
     head = HEADS[name]().to(dtype)
     with seeded(seed):
-        a = (size*torch.randn(4, head.size, dtype=dtype)).clamp(-1e4,
-                                                                1e4) if size < 1e4 else size*(
-                                                                    2*torch.randint(
-                                                                        2, (4, head.size)) - 1).to(
-                                                                            dtype)
+        if size < 1e4: a = (size*torch.randn(4, head.size, dtype=dtype)).clamp(-1e4, 1e4)
+        else: a = size*(2*torch.randint(2, (4, head.size)) - 1).to(dtype)
         a.requires_grad_()
         d = head(a)
         x = d.sample((5,))
     log_p = d.log_prob(x)
     slope, = torch.autograd.grad(log_p.sum(), a)
-    assert log_p.shape == (5, 4) and x.shape == (5, 4,
-                                                 *head.shape) and log_p.isfinite().all() and not slope.isnan().any()
+    assert log_p.shape == (5, 4) and x.shape == (5, 4, *head.shape)
+    assert log_p.isfinite().all() and not slope.isnan().any()
     if not isinstance(head, CategoricalHead) and "deep" not in name:
         assert d.mean.shape == (4, *head.shape) and d.mean.isfinite().all()
     # data of another's, as at the start of training
     far = head(a.detach().flip(0).requires_grad_())
     assert not far.log_prob(x).isnan().any()
     if name in SUPPORTS:
-        values = torch.tensor([*itertools.product(*SUPPORTS[name])]).view(-1, 1,
-                                                                          *head.shape).to(x.dtype)
+        values = torch.tensor([*itertools.product(*SUPPORTS[name])])
+        values = values.view(-1, 1, *head.shape).to(x.dtype)
         # single precision of 1e4 is 1e-3
         assert_close(d.log_prob(values).exp().sum(0), torch.ones(4, dtype=log_p.dtype), rtol=0,
                      atol=3e-3 if size == 1e4 else 1e-4)
@@ -215,11 +223,9 @@ def test_gradients_are_numbers_for_data_that_the_net_thinks_impossible(name, dty
 def test_rounded_values_share_one_whole(components, levels, family, dtype, log_scale, log_spread,
                                         sharp, seed):
     with seeded(seed):
-        logits, mean = sharp*torch.randn(3, components, dtype=dtype), (levels - 1)/2*(1
-                                                                                      + math.exp(
-                                                                                          log_spread)*torch.randn(3, components, dtype=dtype))
-        scale = (levels/4*(log_scale + torch.randn(3, components, dtype=dtype)).exp()).clamp(.05,
-                                                                                             10*levels)
+        logits, mean, scale = (torch.randn(3, components, dtype=dtype) for _ in range(3))
+        logits, mean = sharp*logits, (levels - 1)/2*(1 + math.exp(log_spread)*mean)
+        scale = (levels/4*(log_scale + scale).exp()).clamp(.05, 10*levels)
         d = Rounded(logits, mean, scale, levels, family)
         x = d.sample((50,))
     total = d.log_prob(torch.arange(levels).view(-1, 1)).exp().sum(0)
@@ -257,11 +263,12 @@ def test_a_model_that_was_moved_mixes_no_devices(shape, likelihood, levels, late
     assert all(p.grad is not None and p.grad.device.type == "meta" for p in trained)
     # `encode` and `sample` look at values, which are not there
     q, drawn = mae.encoder(x), mae.decoder(mae.prior.sample((4,))).sample()
-    assert drawn.device.type == q.mean.device.type == q.rsample().device.type == mae.decoder(
-        q.mean).log_prob(x).device.type == "meta"
+    found = drawn, q.mean, q.rsample(), mae.decoder(q.mean).log_prob(x)
+    assert {t.device.type for t in found} == {"meta"}
 
 
 def test_a_device_that_is_mixed_is_seen(unchecked):
     mae = ready_mae(3, .1, codes=8).to("meta")
-    mae.decoder[1].centre = torch.zeros(3)                                    # left behind
+    # left behind
+    mae.decoder[1].centre = torch.zeros(3)
     with pytest.raises(RuntimeError, match="device"): mae(torch.zeros(6, 3, device="meta"))

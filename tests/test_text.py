@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mae_nb.text import (
-    Vocabulary, corpus, python_sentences, read_sentences, sentences_of, stored_form,
-    stored_sentences, words_of,
+    Vocabulary, _sentences_of, _stored_form, _stored_sentences, corpus, python_sentences,
+    read_sentences, words_of,
 )
 
 INPUTS = {  # text, and its words with spaces between
@@ -57,7 +57,7 @@ INPUTS = {  # text, and its words with spaces between
 
 @pytest.mark.parametrize("text, words", INPUTS.values(), ids=INPUTS)
 def test_words(text, words):
-    "The words, the same when they are read again, and a vocabulary that encodes and decodes them."
+    "The words, of which the same words follow, and a vocabulary that encodes and decodes them."
     assert words_of(text) == words.split()
     assert words_of(words) == words.split()
     vocabulary = Vocabulary.of([text]*2, seen=2)
@@ -86,7 +86,7 @@ def test_english_is_as_it_was(text):
 
 
 def test_every_letter_is_in_a_word():
-    "No letter that Python knows is lost, alone or in a row; what is neither letter, mark nor digit makes no word."
+    "Each letter and digit of Unicode is in a word; other characters, but marks, are in none."
     for code, c in enumerate(map(chr, range(sys.maxunicode + 1))):
         if unicodedata.category(c) in ("Cn", "Co", "Cs"): continue
         words = words_of(f"a {c} b")[1:-1]
@@ -185,7 +185,7 @@ def test_refusals(call, match):
 
 def test_file_of_sentences():
     "Each sentence once, as its own words, with a source; few enough bytes."
-    found = stored_sentences()
+    found = _stored_sentences()
     assert len(found) == len({words for _, words in found}) == 17815
     assert all(source and words_of(words) == words.split(" ") and words.isascii()
                for source, words in found)
@@ -193,8 +193,8 @@ def test_file_of_sentences():
 
 def test_file_is_what_its_code_gives():
     "Under the Python it was made with, the very lines; under others, most of them."
-    here, stored = stored_form(python_sentences()).splitlines(), ["\t".join(pair)
-                                                                  for pair in stored_sentences()]
+    here = _stored_form(python_sentences()).splitlines()
+    stored = ["\t".join(pair) for pair in _stored_sentences()]
     if sys.version_info[:3] == (3, 11, 7): assert here == stored
     else: assert .6 < len({*here} & {*stored})/len(stored) < 1
 
@@ -220,4 +220,4 @@ def test_corpus_of_the_running_python():
     ("", []),
 ])
 def test_sentences(text, sentences):
-    assert sentences_of(text) == sentences
+    assert _sentences_of(text) == sentences

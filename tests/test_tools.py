@@ -1,6 +1,9 @@
 "The tools that write the docs, README.md and the notebooks' outputs, on small notebooks made here."
 import os
 import platform
+import re
+import shutil
+import subprocess
 from base64 import b64encode
 from io import BytesIO
 from pathlib import Path
@@ -8,12 +11,15 @@ from pathlib import Path
 import breaks
 import check
 import docs
+import export
 import matplotlib.image
 import numpy as np
 import pytest
 import readme
+import rooms
 import run_nbs
 import stale
+import yaml
 from execnb.nbio import mk_cell, new_nb, read_nb, write_nb
 
 
@@ -26,77 +32,134 @@ def notebook(path: Path, *cells) -> Path:
 def png(version: str) -> str:
     "A white picture that says which Matplotlib drew it, in base64."
     file = BytesIO()
-    matplotlib.image.imsave(file, np.ones((99, 99, 3)), metadata={"Software": f"Matplotlib {version}.0"})
+    matplotlib.image.imsave(file, np.ones((99, 99, 3)),
+                            metadata={"Software": f"Matplotlib {version}.0"})
     return b64encode(file.getvalue()).decode()
 
 
 @pytest.fixture
 def page(tmp_path):
-    "A page with one equation and one figure."
-    return docs.Page(notebook(tmp_path/"01_elbo.ipynb", ("markdown", "$$\nx = 1\n$$ {#eq-one}"), ("code", "#| label: fig-a\n1")))
+    "A page with one equation and one figure, in a folder."
+    (tmp_path/"theory").mkdir()
+    notebook(tmp_path/"theory"/"01_elbo.ipynb", ("markdown", "$$\nx = 1\n$$ {#eq-one}"),
+             ("code", "#| label: fig-a\n1"))
+    return docs.Page(tmp_path, "theory/01_elbo.ipynb")
+
+
+LINKS = [  # as Quarto takes them in nbs/theory/01_elbo.ipynb, and as MyST does
+    ("[a](00_core.ipynb) [b](00_core.ipynb#two)", "[a](core.ipynb) [b](core.ipynb#two)"),
+    ("[a](../model/04_mae.ipynb#two)", "[a](../model/mae.ipynb#two)"),
+    ("[a](../index.ipynb) and [b](#here)", "[a](../index.ipynb) and [b](#here)"),
+    ("[Eq. (3)](00_core.ipynb#eq-score)",
+     '<a href="core.html#equation-theory-core-eq-score">Eq. (3)</a>'),
+    ("[Eq. (3)](../theory/00_core.ipynb#eq-score)",
+     '<a href="../theory/core.html#equation-theory-core-eq-score">Eq. (3)</a>'),
+    ("[Figure 5](../results/01_figures.ipynb#fig-5)", "[Figure 5](#results-figures-fig-5)"),
+    (f"[`fit`]({docs.SITE}training/train.html#fit)", "[`fit`](../training/train.ipynb#fit)"),
+    (f"[`elbo`]({docs.SITE}theory/elbo.html#elbo)", "[`elbo`](elbo.ipynb#elbo)"),
+    ("[a](https://e.org/00_core.ipynb)", "[a](https://e.org/00_core.ipynb)"),
+]
 
 
 @pytest.mark.parametrize("quarto, myst", [
-    ("see @eq-one.", "see Equation {eq}`elbo-eq-one`."),
-    ("see [@eq-one] and [-@eq-one]", "see Equation {eq}`elbo-eq-one` and {eq}`elbo-eq-one`"),
-    ("@fig-a shows", "[Figure 1](#elbo-fig-a) shows"),
+    ("see @eq-one.", "see Equation {eq}`theory-elbo-eq-one`."),
+    ("see [@eq-one] and [-@eq-one]",
+     "see Equation {eq}`theory-elbo-eq-one` and {eq}`theory-elbo-eq-one`"),
+    ("@fig-a shows", "[Figure 1](#theory-elbo-fig-a) shows"),
     ("a@eq-one.org and `@eq-one`", "a@eq-one.org and `@eq-one`"),
-    ("$$\nx = 1\n$$ {#eq-one}\n", "\n$$\nx = 1\n$$ (elbo-eq-one)\n\n"),
-    ("one $$ y $$\n$$ x = 1 $$ {#eq-one}\ntwo", "one $$ y $$\n\n$$ x = 1 $$ (elbo-eq-one)\n\ntwo"),
-    ('::: {.callout-note title="The poster"}\ntext\n:::', ":::{admonition} The poster\n:class: note\n\ntext\n:::"),
-    ("as shown [@burda2016; @poole2019], and by @burda2016.", "as shown {cite:p}`elbo-burda2016,elbo-poole2019`, and by {cite:t}`elbo-burda2016`."),
+    ("$$\nx = 1\n$$ {#eq-one}\n", "\n$$\nx = 1\n$$ (theory-elbo-eq-one)\n\n"),
+    ("one $$ y $$\n$$ x = 1 $$ {#eq-one}\ntwo",
+     "one $$ y $$\n\n$$ x = 1 $$ (theory-elbo-eq-one)\n\ntwo"),
+    ('::: {.callout-note title="The poster"}\ntext\n:::',
+     ":::{admonition} The poster\n:class: note\n\ntext\n:::"),
+    ("as shown [@burda2016; @poole2019], and by @burda2016.",
+     "as shown {cite:p}`theory-elbo-burda2016,theory-elbo-poole2019`, "
+     "and by {cite:t}`theory-elbo-burda2016`."),
     ("me@burda2016.org and `@burda2016`", "me@burda2016.org and `@burda2016`"),
-    ('![It falls.](images/a.png){#fig-a fig-alt="a line"}', ":::{figure} images/a.png\n:name: elbo-fig-a\n:alt: a line\n\nFigure 1: It falls.\n:::"),
-    ('![It falls.](images/a.png){fig-alt="a line"}', ":::{figure} images/a.png\n:alt: a line\n\nIt falls.\n:::"),
+    ('![It falls.](../images/a.png){#fig-a fig-alt="a line"}',
+     ":::{figure} ../images/a.png\n:name: theory-elbo-fig-a\n:alt: a line\n\n"
+     "Figure 1: It falls.\n:::"),
+    ('![It falls.](../images/a.png){fig-alt="a line"}',
+     ":::{figure} ../images/a.png\n:alt: a line\n\nIt falls.\n:::"),
     ("::: {.callout-tip}\n## Here\n\ntext\n:::", ":::{admonition} Here\n:class: tip\n\ntext\n:::"),
     ("::: {.callout-warning}\ntext\n:::", ":::{admonition} Warning\n:class: warning\n\ntext\n:::"),
-    ("[a](00_core.ipynb) [b](00_core.ipynb#two)", "[a](core.ipynb) [b](core.ipynb#two)"),
-    ("[Eq. (3)](00_core.ipynb#eq-score)", '<a href="core.html#equation-core-eq-score">Eq. (3)</a>'),
-    (f"[`fit`]({docs.SITE}train.html#fit)", "[`fit`](train.ipynb#fit)"),
+    *LINKS,
 ])
 def test_quarto_as_myst(page, quarto, myst):
     assert page.markdown(quarto) == myst
+    assert page.faults == []
 
 
-def test_unknown_reference(page):
-    with pytest.raises(ValueError, match="elbo: @eq-two is not on this page"): page.markdown("see @eq-two")
+@pytest.mark.parametrize("md, fault", [
+    ("see @eq-two", "@eq-two is not on this page"),
+    ("[Eq. (3)](00_core.ipynb#eq-none)", "00_core.ipynb has no eq-none"),
+    ("[Figure 3](00_core.ipynb#fig-none)", "00_core.ipynb has no fig-none"),
+    ("[the model](04_mae.ipynb)", "04_mae.ipynb is not there"),
+    ("[the core](../00_core.ipynb#two)", "../00_core.ipynb is not there"),
+    ("## A title {#sec-two}", "nothing reads {#sec-two}"),
+])
+def test_faults_of_a_page(page, md, fault):
+    "All faults of all pages are gathered, and named with the notebook."
+    for _ in range(2): page.markdown(md)
+    assert page.faults == [f"nbs/theory/01_elbo.ipynb: {fault}"]*2
 
 
-@pytest.mark.parametrize("title, slug", [("A.forward", "a.forward"), ("2. Two ways", "two-ways"), ("What `r` misses", "what-r-misses")])
+@pytest.mark.parametrize("notebook, name", [
+    ("index.ipynb", "index"), ("theory/01_elbo.ipynb", "theory/elbo"),
+    ("../model/05b_Files.ipynb", "../model/files")])
+def test_page_name(notebook, name):
+    assert readme.page_name(notebook) == name
+
+
+@pytest.mark.parametrize("title, slug", [
+    ("A.forward", "a.forward"), ("2. Two ways", "two-ways"), ("What `r` misses", "what-r-misses")])
 def test_pandoc_slug(title, slug):
     assert docs.pandoc_slug(title) == slug
 
 
 def test_readme_pictures():
-    assert readme.links('![It falls.](images/a.png){fig-alt="a line"}') == "![a line](nbs/images/a.png)\n\n*It falls.*"
+    quarto = '![It falls.](images/a.png){fig-alt="a line"}'
+    assert readme.links(quarto) == "![a line](nbs/images/a.png)\n\n*It falls.*"
 
 
 def test_cell_of_a_figure(page):
     "Caption, number and alternative text of a picture, and folded code."
-    cell, = page.adapt(mk_cell('#| code-fold: true\n#| label: fig-a\n#| fig-cap: "It falls, by @eq-one."\n#| fig-alt: "a line"\nplot()'))
+    options = ["code-fold: true", "label: fig-a", 'fig-cap: "It falls, by @eq-one."',
+               'fig-alt: "a line"']
+    cell, = page.adapt(mk_cell("\n".join(f"#| {option}" for option in options) + "\nplot()"))
     assert cell.source == "plot()" and cell.metadata["tags"] == ["hide-input"]
-    assert cell.metadata["mystnb"] == {"figure": {"caption": "Figure 1: It falls, by Equation {eq}`elbo-eq-one`.", "name": "elbo-fig-a"}, "image": {"alt": "a line"}}
+    caption = "Figure 1: It falls, by Equation {eq}`theory-elbo-eq-one`."
+    figure = {"caption": caption, "name": "theory-elbo-fig-a"}
+    assert cell.metadata["mystnb"] == {"figure": figure, "image": {"alt": "a line"}}
 
 
 def test_readme_links():
-    md = "[a](02_infomax.ipynb) ![b](images/b.png) ![c](../d/c.png) [d](https://e.org/f) [g](#h)"
-    expected = f"[a]({docs.SITE}infomax.html) ![b](nbs/images/b.png) ![c](d/c.png) [d](https://e.org/f) [g](#h)"
+    md = "[a](theory/02_infomax.ipynb#b) ![b](images/b.png) ![c](../d/c.png) [d](https://e.org/f.ipynb)"
+    expected = (f"[a]({docs.SITE}theory/infomax.html#b) ![b](nbs/images/b.png) ![c](d/c.png) "
+                "[d](https://e.org/f.ipynb)")
     assert readme.links(md) == expected
 
 
 def test_run_nb(tmp_path):
-    "Outputs come from the run, noise is dropped, and a slow cell that is skipped keeps the output it has."
-    path = notebook(tmp_path/"a.ipynb", ("code", "import sys; print('noise', file=sys.stderr); print('kept')"), ("code", "x = 1; x"),
+    "Outputs come from the run, noise is dropped, and a slow cell that is skipped keeps its output."
+    path = notebook(tmp_path/"a.ipynb",
+                    ("code", "import sys; print('noise', file=sys.stderr); print('kept')"),
+                    ("code", "x = 1; x"),
                     ("code", "#| slow\nx = 2; x"), ("code", "#| eval: false\n1/0"))
-    def outputs(): return ["".join(o.get("text") or o.data["text/plain"]) for cell in read_nb(path).cells for o in cell.outputs]
-    for slow, expected in ((False, ["kept\n", "1"]), (True, ["kept\n", "1", "2"]), (False, ["kept\n", "1", "2"])):
+    def outputs():
+        return ["".join(o.get("text") or o.data["text/plain"]) for cell in read_nb(path).cells
+                for o in cell.outputs]
+    for slow, expected in ((False, ["kept\n", "1"]), (True, ["kept\n", "1", "2"]),
+                           (False, ["kept\n", "1", "2"])):
         assert run_nbs.run_nb(path, slow)[2] == ""
         assert outputs() == expected
 
 
 @pytest.mark.parametrize("stored, now, same", [
-    ("I = 1.0000 nats", "I = 1.0200 nats", True), ("I = 1.0000 nats", "I = 1.0700 nats", False), ("held; I = 1", "not held; I = 1", False),
-    ("a   1.0\nb  -2.0", "a  1.01\nb -2.01", True), ("1,500 steps", "1,800 steps", False), ("cost 1e-05", "cost 9e-06", True), ("1.0", "-1.0", False),
+    ("I = 1.0000 nats", "I = 1.0200 nats", True), ("I = 1.0000 nats", "I = 1.0700 nats", False),
+    ("held; I = 1", "not held; I = 1", False),
+    ("a   1.0\nb  -2.0", "a  1.01\nb -2.01", True), ("1,500 steps", "1,800 steps", False),
+    ("cost 1e-05", "cost 9e-06", True), ("1.0", "-1.0", False),
     ("M: +0.01", "M: -0.01", True),
 ])
 def test_same_text(stored, now, same):
@@ -107,10 +170,12 @@ def test_pictures_of_another_matplotlib_are_not_compared(tmp_path):
     draw = "import matplotlib.pyplot as plt\nplt.plot([0, 1]); plt.show()"
     path = notebook(tmp_path/"a.ipynb", ("code", draw))
     run_nbs.run_nb(path, slow=False)
-    (kind, new), = ((kind, data) for kind, data in stale.parts(read_nb(path).cells[0].outputs).items() if kind.startswith("image"))
+    shown = stale.parts(read_nb(path).cells[0].outputs)
+    (kind, new), = (each for each in shown.items() if each[0].startswith("image"))
     version = stale.drawn_with(kind, new)
     assert version == ".".join(matplotlib.__version__.split(".")[:2])
-    assert not stale.same_picture(new, blank := png("version" + version)) and not stale.same(kind, blank, new, .03)
+    blank = png("version" + version)
+    assert not stale.same_picture(new, blank) and not stale.same(kind, blank, new, .03)
     assert stale.same(kind, png("version3.1"), new, .03)
     svg = "<svg>Matplotlib v{}.2, {}</svg>".format
     assert not stale.same("image/svg+xml 0", svg("3.11", "a"), svg("3.11", "b"), .03)
@@ -118,10 +183,12 @@ def test_pictures_of_another_matplotlib_are_not_compared(tmp_path):
 
 
 def test_stale(tmp_path):
-    "A number or a picture that a run no longer gives is found; slow cells and measurements are left alone."
-    draw = "import matplotlib.pyplot as plt\nplt.plot([0, 1], [0, {0}]); plt.plot([0, 1], [.5, .2]); plt.ylim(-1, 1); plt.show()"
+    "A number or picture that a run no longer gives is found; not in slow and measured cells."
+    draw = ("import matplotlib.pyplot as plt\nplt.plot([0, 1], [0, {0}])\n"
+            "plt.plot([0, 1], [.5, .2])\nplt.ylim(-1, 1); plt.show()")
     clock = "#| measured\nimport time; print(time.time())"
-    path = notebook(tmp_path/"a.ipynb", *(("code", source) for source in ("print(1.5)", draw.format(1), clock, "#| slow\n1", "#| within 3\nprint(1.5)")))
+    code = ("print(1.5)", draw.format(1), clock, "#| slow\n1", "#| within 3\nprint(1.5)")
+    path = notebook(tmp_path/"a.ipynb", *(("code", source) for source in code))
     run_nbs.run_nb(path, slow=True)
     assert stale.rerun(path)[0] == ""
     nb = read_nb(path)
@@ -130,19 +197,61 @@ def test_stale(tmp_path):
     nb.cells[3].outputs = []
     write_nb(nb, path)
     found = stale.rerun(path)[0]
-    assert "'print(1.5)': text differs" in found and "image/png 0 differs" in found and found.count("differs") == 2
+    assert "'print(1.5)': text differs" in found and "image/png 0 differs" in found
+    assert found.count("differs") == 2
     nb.cells[0].source = "1/0"
     write_nb(nb, path)
     assert "ZeroDivisionError" in stale.rerun(path)[0]
 
 
+CODE = """from mae_nb.core import expect
+def f(x, *, n=2):
+    return expect(x, n) + 1.5  # nats
+y = f(3); print(f"{y:.2f}")
+"""
+
+
+@pytest.mark.parametrize("edited, same", [
+    (CODE, True),
+    (CODE.replace("expect(x, n) + 1.5", "(expect(x,\n        n)\n        + 1.5)"), True),
+    (CODE.replace("  # nats", "").replace("def f", "# nats\n\ndef f"), True),
+    (CODE.replace("from mae_nb.core import", "from mae_nb.theory.core import"), True),
+    (CODE.replace("from mae_nb.core import expect\n", "") + "import math\n", True),
+    (CODE.replace("; print", "\nprint").replace('"', "'"), True),
+    (CODE.replace("1.5", "1.50").replace("n=2", "n=0x2"), True),
+    (CODE.replace("1.5", "1.6"), False),
+    (CODE.replace("expect(", "expects("), False),
+    (CODE.replace("n=2", "m=2"), False),
+    (CODE.replace(".2f", ".3f"), False),
+    (CODE.replace(" + ", " - "), False),
+    (CODE.replace("f(3)", "f(3, n=2)"), False),
+    (CODE.replace("x, *, n", "x, n"), False),
+    (CODE.replace("y = f", "y += f"), False),
+])
+def test_what_changes_a_digest(tmp_path, edited, same):
+    "Layout, comments and where a name is imported from do not; numbers, names and operations do."
+    one, other = (run_nbs.digests(read_nb(notebook(tmp_path/"a.ipynb", ("code", code))))
+                  for code in (CODE, edited))
+    assert (one == other) == same
+
+
+def test_a_cell_that_is_split_keeps_the_digest(tmp_path):
+    lines = CODE.splitlines(keepends=True)
+    halves = ("code", "".join(lines[:3])), ("markdown", "text"), ("code", "".join(lines[3:]))
+    whole, split = (run_nbs.digests(read_nb(notebook(tmp_path/"a.ipynb", *cells)))
+                    for cells in ([("code", CODE)], halves))
+    assert whole == split and whole.keys() == {"live"}
+
+
 def test_digests(tmp_path):
-    "A notebook says what it ran, so that an edit since then shows; a slow cell counts as run only where it was."
-    path = notebook(tmp_path/"a.ipynb", ("markdown", "text"), ("code", "x = 1"), ("code", "#| slow\nx = 2"))
+    "A notebook stores what it ran, so that an edit shows; a slow cell counts where it was run."
+    path = notebook(tmp_path/"a.ipynb", ("markdown", "text"), ("code", "x = 1"),
+                    ("code", "#| slow\nx = 2"))
     def edit(old, new): path.write_text(path.read_text().replace(old, new))
     def stale():
         nb = read_nb(path)
-        return {key for key, digest in run_nbs.digests(nb).items() if nb.metadata.ran[key] != digest}
+        return {key for key, digest in run_nbs.digests(nb).items()
+                if nb.metadata.ran[key] != digest}
     run_nbs.run_nb(path, slow=False)
     assert stale() == {"slow"}
     run_nbs.run_nb(path, slow=True)
@@ -164,27 +273,35 @@ def test_run_nb_failure(tmp_path):
 
 
 RUNS, STUB = "exit 0", "exit 1"  # a browser, and what Ubuntu has in its place
-PUTS = """case "$*" in *install*) printf '#!/bin/sh\\nexit {}\\n' >"$D/chromium"; /bin/chmod +x "$D/chromium";; esac"""
-INSTALLS, USELESS, REFUSES = PUTS.replace("{}", "0"), PUTS.replace("{}", "1"), "echo 'no network' >&2; exit 100"
+PUTS = r"""case "$*" in *install*)
+printf '#!/bin/sh\nexit {}\n' >"$D/chromium"; /bin/chmod +x "$D/chromium";; esac"""
+INSTALLS, USELESS = (PUTS.replace("{}", code) for code in "01")
+REFUSES = "echo 'no network' >&2; exit 100"
 
 
 @pytest.mark.parametrize("uid, system, programs, found, said", [
     pytest.param(0, "debian", {"chromium": RUNS, "apt-get": INSTALLS}, "chromium", [], id="there"),
     pytest.param(1000, "fedora", {"google-chrome": RUNS}, "google-chrome", [], id="there, another"),
-    pytest.param(0, "debian", {"chromium": STUB, "google-chrome": RUNS}, "google-chrome", [], id="the second one runs"),
+    pytest.param(0, "debian", {"chromium": STUB, "google-chrome": RUNS}, "google-chrome", [],
+                 id="the second one runs"),
     pytest.param(0, "debian", {"apt-get": INSTALLS}, "chromium", ["installing"], id="installed"),
-    pytest.param(0, "ubuntu", {"chromium-browser": STUB, "apt-get": INSTALLS}, "chromium", ["installing"], id="a stub, then installed"),
+    pytest.param(0, "ubuntu", {"chromium-browser": STUB, "apt-get": INSTALLS}, "chromium",
+                 ["installing"], id="a stub, then installed"),
     pytest.param(0, "mint", {"apt-get": INSTALLS}, "chromium", ["installing"], id="like Ubuntu"),
-    pytest.param(0, "ubuntu", {"apt-get": USELESS}, None, ["installing"], id="what is installed does not run"),
-    pytest.param(0, "debian", {"apt-get": "exit 0"}, None, ["installing"], id="installed off the PATH"),
-    pytest.param(0, "debian", {"apt-get": REFUSES}, None, ["installing", "no network"], id="the installation fails"),
+    pytest.param(0, "ubuntu", {"apt-get": USELESS}, None, ["installing"],
+                 id="what is installed does not run"),
+    pytest.param(0, "debian", {"apt-get": "exit 0"}, None, ["installing"],
+                 id="installed off the PATH"),
+    pytest.param(0, "debian", {"apt-get": REFUSES}, None, ["installing", "no network"],
+                 id="the installation fails"),
     pytest.param(0, "debian", {}, None, [], id="no apt-get"),
     pytest.param(1000, "debian", {"apt-get": INSTALLS}, None, [], id="not root"),
     pytest.param(0, "fedora", {"apt-get": INSTALLS}, None, [], id="not Debian"),
     pytest.param(0, None, {"apt-get": INSTALLS}, None, [], id="no name of the system"),
 ])
-def test_browser_is_found_or_installed(tmp_path, monkeypatch, capsys, uid, system, programs, found, said):
-    "What is on the PATH, who asks and on which system decide whether a browser is installed; what it prints says so."
+def test_browser_is_found_or_installed(tmp_path, monkeypatch, capsys, uid, system, programs, found,
+                                       said):
+    "The PATH, the user and the system decide whether a browser is installed; the output says so."
     for name, does in programs.items():
         (tmp_path/name).write_text(f"#!/bin/sh\n{does}\n")
         (tmp_path/name).chmod(0o755)
@@ -205,9 +322,12 @@ def test_browser_is_found_or_installed(tmp_path, monkeypatch, capsys, uid, syste
 @pytest.mark.parametrize("tests, tally, said", [
     ("def test_a(): pass\ndef test_b(): pass", (2, 0, 0), ""),
     ("def test_a(): assert 0\ndef test_b(): pass", (1, 1, 0), "assert 0"),
-    ("import pytest\n@pytest.mark.parametrize('i', range(5))\ndef test_a(i): pytest.skip('no browser; get one')", (0, 0, 5), "5 skipped: no browser; get one"),
-    ("import pytest\n@pytest.fixture\ndef f(): pytest.skip('why')\ndef test_a(f): pass\ndef test_b(f): pass\ndef test_c(): assert 0", (0, 1, 2), "2 skipped: why"),
-    ("import pytest\n@pytest.fixture\ndef f(): raise OSError\ndef test_a(f): pass\ndef test_b(): pass", (1, 1, 0), "OSError"),
+    ("import pytest\n@pytest.mark.parametrize('i', range(5))\ndef test_a(i): pytest.skip('no "
+     "browser; get one')", (0, 0, 5), "5 skipped: no browser; get one"),
+    ("import pytest\n@pytest.fixture\ndef f(): pytest.skip('why')\ndef test_a(f): pass\ndef "
+     "test_b(f): pass\ndef test_c(): assert 0", (0, 1, 2), "2 skipped: why"),
+    ("import pytest\n@pytest.fixture\ndef f(): raise OSError\ndef test_a(f): pass\ndef test_b(): "
+     "pass", (1, 1, 0), "OSError"),
     ("import nothing_of_this_name", (0, 1, 0), "ModuleNotFoundError"),
     ("", (0, 1, 0), "no tests ran"),
 ])
@@ -218,7 +338,8 @@ def test_tally_of_pytest(tmp_path, capsys, tests, tally, said):
 
 
 def test_tally_of_pytest_on_two_processes(tmp_path):
-    (tmp_path/"test_it.py").write_text("import pytest\n@pytest.mark.parametrize('i', range(7))\ndef test_a(i): i > 4 or pytest.skip('small')")
+    (tmp_path/"test_it.py").write_text("import pytest\n@pytest.mark.parametrize('i', "
+                                       "range(7))\ndef test_a(i): i > 4 or pytest.skip('small')")
     assert check.run_pytest("-p", "no:cacheprovider", "-n", "2", str(tmp_path)) == (2, 0, 5)
 
 
@@ -245,7 +366,7 @@ def test_last_line(monkeypatch, capsys, tallies, no_skips, last, code):
 
 
 def test_check_in_a_process_of_its_own():
-    assert check.apart(check.modules)() == check.tally(True)
+    assert check.apart(check.modules)() == check.tally(True, True)
 
 
 def test_ci_counts_a_skip_as_failed():
@@ -256,4 +377,194 @@ def test_every_break_of_the_list_can_be_made():
     "Each changes one place of the library as it is now."
     found = breaks.breaks()
     assert len(found) >= 100
-    for b in found: assert breaks.once((check.ROOT/"mae_nb"/f"{b.module}.py").read_text("utf-8"), b.old, b.new)
+    for b in found:
+        assert breaks.once(rooms.file_of(b.module).read_text("utf-8"), b.old, b.new)
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch):
+    "A tree of notebooks and modules: `plan(notebook, module, cell, ...)` adds one, exported."
+    for folder in ("nbs", "mae_nb", "tests", "tools", "bench"): (tmp_path/folder).mkdir()
+    (tmp_path/"settings.ini").write_text("[DEFAULT]\nconsole_scripts = run=mae_nb.core:run\n")
+    monkeypatch.setattr(rooms, "ROOT", tmp_path)
+    monkeypatch.setattr(rooms, "NBS", tmp_path/"nbs")
+    monkeypatch.setattr(rooms, "LIBRARY", tmp_path/"mae_nb")
+    def forget():
+        for kept in (rooms.cells, rooms.chapters, rooms.used_by, rooms.used_in): kept.cache_clear()
+    def add(path: str, module: str | None, *cells: str):
+        forget()
+        (tmp_path/"nbs"/path).parent.mkdir(exist_ok=True)
+        first = [("code", f"#| default_exp {module}")]*bool(module)
+        notebook(tmp_path/"nbs"/path, *first, *(("code", cell) for cell in cells))
+        if module is None: return
+        exported = [cell.partition("\n")[2] for cell in cells if cell.startswith("#| export")]
+        found = re.findall(r"^(?:def|class) ([a-z]\w*)", "\n".join(exported), flags=re.M)
+        file = rooms.file_of(module)
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("\n".join([f"__all__ = {found}", *exported]))
+    yield add
+    forget()
+
+
+def over(*figures) -> list[str]:
+    "What is over the limit."
+    return [what for figure in figures if not figure.held for what in figure.over]
+
+
+def test_rooms_sizes(plan):
+    plan("theory/00_core.ipynb", "core", "#| export\n" + "x = 1\n"*299)
+    assert over(rooms.sizes()) == []
+    plan("training/05_step.ipynb", "training.step", "#| export\n" + "x = 1\n"*300)
+    assert over(rooms.sizes()) == ["mae_nb/training/step.py: 301 lines"]
+
+
+@pytest.mark.parametrize("cell, wrong", [
+    ("#| export\nfrom mae_nb.core import f", []),
+    ("#| export\nfrom ..core import f", []),
+    ("#| export\nfrom .feed import f", []),
+    ("#| export\nfrom .. import __version__", []),
+    ("import mae_nb.core", []),
+    ("%pip install mae_nb\nfrom mae_nb import core", []),
+    ("#| export\nfrom .tape import f", ["mae_nb/training/step.py: training.tape"]),
+    ("#| export\nfrom mae_nb.train import f", ["mae_nb/training/step.py: train"]),
+    ("#| export\nfrom .. import train", ["mae_nb/training/step.py: train"]),
+    ("#| export\ndef g():\n    from ..train import f",
+     ["mae_nb/training/step.py: train, inside a function"]),
+    ("from mae_nb.train import f", []),
+    ("import mae_nb.train as t", []),
+    ("from mae_nb.all import f", []),
+    ("from mae_nb import f", []),
+])
+def test_rooms_directions(plan, cell, wrong):
+    "A module imports from lower places alone, its chapter's cells too."
+    for path, module in (("theory/00_core", "core"), ("training/01_feed", "training.feed"),
+                         ("training/06_tape", "training.tape"), ("training/07_train", "train"),
+                         ("reference/04_all", "all")):
+        plan(f"{path}.ipynb", module, "#| export\ndef f(): pass")
+    plan("training/05_step.ipynb", "training.step", cell)
+    found, of_cells = rooms.directions()
+    assert over(found) == wrong
+    higher = wrong if "export" in cell else "core" not in cell
+    assert bool(over(of_cells)) == bool(higher and "from ." not in cell)
+
+
+def test_rooms_chapters_without_module_use_public_names(plan):
+    plan("reference/04_all.ipynb", "all", "#| export\ndef f(): pass")
+    plan("results/06_nats.ipynb", None, "from mae_nb.all import f")
+    assert over(*rooms.directions()) == []
+    plan("results/00_study.ipynb", "study", "from mae_nb.all import f")
+    assert over(*rooms.directions()) == ["nbs/results/00_study.ipynb: all"]
+
+
+def test_rooms_privacy(plan):
+    "A name is used by another module, a chapter for readers or a command, or begins with `_`."
+    plan("theory/00_core.ipynb", "core", "#| export\ndef a(): pass\ndef b(): pass\ndef run(): pass",
+         "#| export\ndef _c(): pass\ndef d(): pass")
+    plan("theory/01_elbo.ipynb", "elbo", "#| export\nfrom mae_nb.core import a",
+         "from mae_nb.core import d")
+    plan("start/01_tutorial.ipynb", None, "from mae_nb.core import b")
+    assert over(*rooms.privacy()) == ["mae_nb/core.py: d"]
+    assert rooms.privacy()[0].value == 4
+
+
+def test_rooms_untested(plan):
+    "A test cell that runs ends a run of exported code; imports do not count."
+    code, check_it = "#| export\ndef f():\n" + "    x = 1\n"*59, "assert f() is None"
+    plan("theory/00_core.ipynb", "core", "#| export\nimport math\n" + "import os\n"*200, code, code,
+         check_it, code)
+    assert over(rooms.untested()[0]) == [] and rooms.untested()[0].value == 120
+    assert rooms.untested()[1].value == 3
+    for slow in ("#| slow\n", "#| eval: false\n", "#| export\n"):
+        plan("theory/00_core.ipynb", "core", code, code, slow + check_it, code)
+        assert len(over(rooms.untested()[0])) == 1
+
+
+def test_rooms_widths(plan, tmp_path):
+    "Code is narrow in cells and files; directives may be long."
+    plan("theory/00_core.ipynb", "core", f'#| label: fig-a\n#| fig-cap: "{"a"*200}"\nplot()',
+         "#| export\nx = 1")
+    assert over(rooms.widths()[0]) == []
+    plan("theory/01_elbo.ipynb", None, f"# {'a'*98}", f"# {'a'*99}", "x = 1\n"*16)
+    (tmp_path/"tests"/"test_it.py").write_text(f"#\n# {'a'*99}\n")
+    found = over(rooms.widths()[0])
+    assert [line.partition(" ")[0] for line in found] == ["nbs/theory/01_elbo.ipynb:",
+                                                          "tests/test_it.py:2:"]
+    assert rooms.widths()[1].value == 1/6
+
+
+def test_rooms_light(monkeypatch):
+    assert over(rooms.light()) == []
+    monkeypatch.setattr(rooms, "HEAVY", ("mae_nb.distributions",))
+    assert over(rooms.light()) == ["import mae_nb.heads loads mae_nb.distributions"]
+
+
+def test_limits_of_rooms():
+    "They are those of the plan."
+    assert (rooms.LINES, rooms.PUBLIC, rooms.NAMES, rooms.UNTESTED, rooms.COLUMNS) == (
+        300, 70, 130, 120, 100)
+
+
+def test_modules_and_pages_stand_once(tmp_path, monkeypatch, capsys):
+    "Notebooks in different folders may share a file's name, but no module, and no address."
+    def make(path: str, module: str) -> Path:
+        (tmp_path/path).parent.mkdir(exist_ok=True, parents=True)
+        return notebook(tmp_path/path, ("code", f"#| default_exp {module}"))
+    monkeypatch.setattr(check, "ROOT", tmp_path)
+    monkeypatch.setattr(check, "NOTEBOOKS", made := [make("nbs/a/00_one.ipynb", "training.one"),
+                                                     make("nbs/b/00_one.ipynb", "one")])
+    assert check.modules() == check.tally(True, True)
+    made.append(make("nbs/b/01_one.ipynb", "training.one"))
+    assert check.modules() == check.tally(False, False)
+    assert capsys.readouterr().out.splitlines() == [
+        "training.one is the default_exp of more than one notebook",
+        "nbs/b/one is the page of more than one notebook"]
+
+
+@pytest.mark.parametrize("path, text, said", [
+    ("mae_nb/training/old.py", "x = 1\n", "mae_nb/training/old.py: no notebook makes it"),
+    ("mae_nb/training/step.py", "", "mae_nb/training/step.py: differs"),
+    ("mae_nb/core.py", "", "mae_nb/core.py: differs"),
+    ("README.md", "", "README.md: differs"),
+])
+def test_in_step_looks_into_folders(tmp_path, monkeypatch, capsys, path, text, said):
+    "A module that no notebook makes, or that was edited, is found in the sub-package, too."
+    for each in check.files():
+        (tmp_path/each).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(check.ROOT/each, tmp_path/each, follow_symlinks=False)
+    monkeypatch.setattr(check, "ROOT", tmp_path)
+    (tmp_path/path).write_text(text)
+    monkeypatch.setattr(check.run, "__defaults__", (tmp_path,))
+    assert check.in_step() == check.tally(False)
+    assert said in capsys.readouterr().out
+
+
+def test_what_takes_all_notebooks_takes_those_in_folders():
+    "`make run`, the hook before a commit, the turns of the check and the breaks."
+    names = {check.address(nb) for nb in check.NOTEBOOKS}
+    assert len(names) > 50 and "nbs/training/05_step.ipynb" in names
+    made = subprocess.run(["make", "-n", "run"], cwd=check.ROOT, capture_output=True, text=True)
+    assert set(re.findall(r"\S+\.ipynb", made.stdout.splitlines()[-1])) == names
+    hooks = yaml.safe_load((check.ROOT/".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    assert all(re.search(hooks[0]["files"], name) for name in names)
+    for name in check.LONGEST: assert f"nbs/{name}.ipynb" in names
+    assert check.address(min(check.NOTEBOOKS, key=check.in_turn)) == "nbs/results/01_figures.ipynb"
+    assert set(map(rooms.short, rooms.notebooks())) == names
+    above = [rooms.short(path) for path in breaks.later("core")]
+    assert "nbs/training/05_step.ipynb" in above and "nbs/common/00_checks.ipynb" not in above
+    assert above.index("nbs/theory/01_elbo.ipynb") < above.index("nbs/model/01_files.ipynb")
+
+
+@pytest.mark.parametrize("pages, fit", [([("a", 1, 10), ("b", 0, 10)], True),
+                                        ([("a", 1, 10), ("b", 1, 10)], False)])
+def test_scrolling_blocks_are_counted(capsys, pages, fit):
+    assert check.scrolling(pages) == fit
+    assert capsys.readouterr().out.startswith(f"{1 + (not fit)} of 20 blocks")
+
+
+def test_export_lists_new_notebooks_in_the_sidebar():
+    before = ("      - section: Start\n        contents: [index.ipynb, start/01_a.ipynb]\n"
+              "      - section: Use\n        contents: [use/02_b.ipynb, use/09_gone.ipynb]\n")
+    after = ("      - section: Start\n        contents: [index.ipynb, start/00_z.ipynb, "
+             "start/01_a.ipynb]\n      - section: Use\n        contents: [use/02_b.ipynb]\n")
+    found = ["use/02_b.ipynb", "start/01_a.ipynb", "index.ipynb", "start/00_z.ipynb", "x/0_y.ipynb"]
+    assert export.with_files(before, found) == after == export.with_files(after, found)

@@ -1,7 +1,9 @@
-"""Which one-line breaks of the library do its chapters notice? `tools/breaks.py [--own] [TEXT...]` tries those of breaks.txt that contain a TEXT.
+"""Which one-line breaks of the library do its chapters notice?
 
-A break is made in a copy of the tree, in the module and in the chapter it comes from. A chapter notices it when one of its cells raises; cells that
-draw are left out. The module's own chapter runs first; the later ones, the quick ones first, only if that one noticed nothing.
+`tools/breaks.py [--own] [TEXT...]` tries those of breaks.txt that contain a TEXT. A break is made
+in a copy of the tree, in the module and in the chapter it comes from. A chapter notices it when one
+of its cells raises; cells that draw are left out. The module's own chapter runs first. If it
+noticed nothing, those that import the module follow, and then the others above it, up to training.
 """
 import argparse
 import os
@@ -21,16 +23,16 @@ os.environ["OMP_NUM_THREADS"] = "1"  # tiny nets want one thread
 os.environ["MPLBACKEND"] = "agg"
 
 from execnb.nbio import read_nb, write_nb
+from rooms import ROOMS, ROOT, chapters, file_of, place, short, used_in
 from run_nbs import execute
 from stale import differences
 
-for slow in ("matplotlib.pyplot", "pandas", "scipy.integrate", "scipy.optimize", "scipy.stats", "torch.distributions"):
+for slow in ("matplotlib.pyplot", "pandas", "scipy.integrate", "scipy.optimize", "scipy.stats",
+             "torch.distributions"):
     import_module(slow)  # once: each chapter runs in a fork of this process
 
-ROOT = Path(__file__).resolve().parents[1]
-CHAPTERS = {"core": "00_core", "elbo": "01_elbo", "infomax": "02_infomax", "oracle": "03_oracle", "control": "04_control",
-            "nets": "05_nets", "inputs": "05c_inputs", "prior": "05d_prior", "mae": "06_mae"}
-QUICK = ["05_nets", "05c_inputs", "05d_prior", "06_mae", "00_core", "01_elbo", "03_oracle", "04_control", "02_infomax"]
+CHAPTERS = chapters()
+QUICK = ROOMS[:ROOMS.index("use")]  # the rooms whose chapters run, besides a module's own
 SECONDS = 300  # that a chapter may take; one without end is noticed, too
 
 
@@ -47,7 +49,9 @@ def breaks(path: Path = ROOT/"tools"/"breaks.txt") -> list[Break]:
     found, module = [], ""
     for line in filter(None, map(str.strip, path.read_text(encoding="utf-8").splitlines())):
         if line.startswith("# "): continue
-        if line.startswith("[") and line[1:-1] in CHAPTERS: module = line[1:-1]; continue
+        if line.startswith("[") and line[1:-1] in CHAPTERS:
+            module = line[1:-1]
+            continue
         old, new = (line + " ").split("  => ")
         found.append(Break(module, *(text.strip().replace("\\n", "\n") for text in (old, new))))
     return found
@@ -59,14 +63,24 @@ def once(text: str, old: str, new: str) -> str:
     return text.replace(old, new)
 
 
+def later(module: str) -> list[Path]:
+    "The chapters that stand above a module's own, those that import it first."
+    own = CHAPTERS[module]
+    found = [path for path in CHAPTERS.values()
+             if place(path) > place(own) and ROOMS[place(path)[0]] in QUICK]
+    return sorted(found, key=lambda path: all(other != module for other, _, _ in used_in(path)))
+
+
 def make_copy(folder: Path, broken: Break | None):
     "What the chapters need, with the break in it."
-    shutil.copytree(ROOT/"mae_nb", folder/"mae_nb", ignore=shutil.ignore_patterns("__pycache__"))
-    (folder/"nbs").mkdir()
-    for name in ("settings.ini", "pyproject.toml", *(f"nbs/{chapter}.ipynb" for chapter in QUICK)): shutil.copy(ROOT/name, folder/name)
+    unused = shutil.ignore_patterns("__pycache__", "images", ".*")
+    for name in ("mae_nb", "nbs"): shutil.copytree(ROOT/name, folder/name, ignore=unused)
+    for name in ("settings.ini", "pyproject.toml"): shutil.copy(ROOT/name, folder/name)
     if broken is None: return
-    module, chapter = folder/"mae_nb"/f"{broken.module}.py", folder/"nbs"/f"{CHAPTERS[broken.module]}.ipynb"
-    module.write_text(once(module.read_text(encoding="utf-8"), broken.old, broken.new), encoding="utf-8")
+    module, chapter = (folder/path.relative_to(ROOT)
+                       for path in (file_of(broken.module), CHAPTERS[broken.module]))
+    text = once(module.read_text(encoding="utf-8"), broken.old, broken.new)
+    module.write_text(text, encoding="utf-8")
     nb = read_nb(chapter)
     cell, = (c for c in nb.cells if c.source.startswith("#| export") and broken.old in c.source)
     cell.source = once(cell.source, broken.old, broken.new)
@@ -75,22 +89,27 @@ def make_copy(folder: Path, broken: Break | None):
 
 def draws(cell) -> bool:
     "Is a figure what the cell makes?"
-    return cell.cell_type == "code" and not cell.source.startswith("#| export") and ("plt.subplots(" in cell.source or "Explorable(" in cell.source)
+    return (cell.cell_type == "code" and not cell.source.startswith("#| export")
+            and ("plt.subplots(" in cell.source or "Explorable(" in cell.source))
 
 
-def in_copy(folder: Path, chapter: str, found) -> None:
-    "Run a chapter of a copy; tells whether it failed, and where, or which stored outputs differ."
+def in_copy(folder: Path, chapter: Path, found) -> None:
+    "Run a chapter of a copy; sends whether it failed, and where, or which stored outputs differ."
     os.chdir(folder)
     signal.alarm(SECONDS)
-    path = folder/"nbs"/f"{chapter}.ipynb"
+    path = folder/chapter.relative_to(ROOT)
     stored = read_nb(path)
     for cell in stored.cells:
         if draws(cell): cell.source = "#| eval: false"
     write_nb(stored, path)
     nb, _, error = execute(path, slow=False)
-    wrong = [cell for cell in nb.cells if error and any(o.output_type == "error" for o in cell.get("outputs", []))]
-    if error: found.send((True, where(wrong[0]) if wrong else error[-200:])); return
-    live = [(a, b) for a, b in zip(stored.cells, nb.cells) if a.cell_type == "code" and not a.source.startswith("#| eval")]
+    wrong = [cell for cell in nb.cells if error
+             and any(o.output_type == "error" for o in cell.get("outputs", []))]
+    if error:
+        found.send((True, where(wrong[0]) if wrong else error[-200:]))
+        return
+    live = [(a, b) for a, b in zip(stored.cells, nb.cells) if a.cell_type == "code"
+            and not a.source.startswith("#| eval")]
     found.send((False, ", ".join(where(b) for a, b in live if differences(a.outputs, b.outputs))))
 
 
@@ -101,7 +120,7 @@ def where(cell) -> str:
     return f"{cell.id} {line[:60]!r}{said}"
 
 
-def run_chapter(folder: Path, chapter: str) -> tuple[bool, str]:
+def run_chapter(folder: Path, chapter: Path) -> tuple[bool, str]:
     "Did the chapter fail, and where; in a process of its own."
     here, there = get_context("fork").Pipe(duplex=False)
     process = get_context("fork").Process(target=in_copy, args=(folder, chapter, there))
@@ -117,32 +136,35 @@ def notice(broken: Break, own: bool) -> tuple[str, float]:
     start, differ, first = time.perf_counter(), [], CHAPTERS[broken.module]
     with TemporaryDirectory() as name:
         make_copy(folder := Path(name).resolve(), broken)
-        for chapter in [first] + [c for c in QUICK if c > first and not own]:
+        for chapter in [first] if own else [first, *later(broken.module)]:
             failed, what = run_chapter(folder, chapter)
-            if failed: return f"{chapter} {what}", time.perf_counter() - start
-            if what: differ.append(f"{chapter} {what}")
-    return "UNNOTICED" + f" (stored output differs: {'; '.join(differ)})"*bool(differ), time.perf_counter() - start
+            if failed: return f"{short(chapter)} {what}", time.perf_counter() - start
+            if what: differ.append(f"{short(chapter)} {what}")
+    return ("UNNOTICED" + f" (stored output differs: {'; '.join(differ)})"*bool(differ),
+            time.perf_counter() - start)
 
 
-def whole(chapter: str) -> str:
+def whole(chapter: Path) -> str:
     "What fails in a chapter where nothing is broken: nothing, or no break can be tried."
     with TemporaryDirectory() as name:
         make_copy(folder := Path(name).resolve(), None)
         failed, what = run_chapter(folder, chapter)
-    return f"{chapter} {what}"*failed
+    return f"{short(chapter)} {what}"*failed
 
 
 def main(only: list[str], own: bool) -> int:
     "Try the breaks, two at a time; returns 1 if fewer than 95 of 100 are noticed."
     start, unnoticed = time.perf_counter(), 0
     tried = [b for b in breaks() if not only or any(text in str(b) for text in only)]
-    for b in tried: once((ROOT/"mae_nb"/f"{b.module}.py").read_text(encoding="utf-8"), b.old, b.new)
+    for b in tried: once(file_of(b.module).read_text(encoding="utf-8"), b.old, b.new)
     with ProcessPoolExecutor(2, get_context("fork")) as turns:
-        if failed := [*filter(None, turns.map(whole, sorted({CHAPTERS[b.module] for b in tried})))]: sys.exit("Fails without a break: " + "; ".join(failed))
+        failed = [*filter(None, turns.map(whole, sorted({CHAPTERS[b.module] for b in tried})))]
+        if failed: sys.exit("Fails without a break: " + "; ".join(failed))
         for b, (who, seconds) in zip(tried, turns.map(partial(notice, own=own), tried)):
             unnoticed += who.startswith("UNNOTICED")
             print(f"{b}\n    {who}; {seconds:.0f} s", flush=True)
-    print(f"{len(tried) - unnoticed} of {len(tried)} breaks noticed, in {time.perf_counter() - start:.0f} s")
+    print(f"{len(tried) - unnoticed} of {len(tried)} breaks noticed, in "
+          f"{time.perf_counter() - start:.0f} s")
     return int(unnoticed > .05*len(tried))
 
 

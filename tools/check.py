@@ -1,8 +1,9 @@
 """Every check of `make test`, one after the other; `tools/check.py NAME...` runs only those named.
 
-A check prints what is wrong and returns how many of its tests passed, failed and were skipped. With NO_SKIPS set, as in CI, a skipped
-test counts as failed.
+A check prints what is wrong and returns how many of its tests passed, failed and were skipped. With
+NO_SKIPS set, as in CI, a skipped test counts as failed.
 """
+import json
 import os
 import platform
 import re
@@ -20,16 +21,24 @@ from tempfile import TemporaryDirectory
 
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny nets want one thread
 ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = sorted((ROOT/"nbs").glob("*.ipynb"))
 REQUIRED = {"torch", "numpy", "matplotlib", "fastcore"}
-SENTENCES = "from importlib.resources import files; from mae_nb.all import corpus; corpus(); (files('mae_nb')/'corpora'/'LICENSE.txt').read_text()"
+LONGEST = ["results/01_figures", "index", "training/07_train", "results/02_setpoint",
+           "start/06_collapse"]  # these run first, for two processes to end together
+SENTENCES = """from importlib.resources import files; from mae_nb.all import corpus
+corpus(); (files('mae_nb')/'corpora'/'LICENSE.txt').read_text()"""
+REQUIRES = r"from importlib.metadata import requires; print(*requires('mae_nb'), sep='\n')"
+MODULES = r"from importlib.metadata import files; print(*files('mae_nb'), sep='\n')"
+SIDEWAYS = .05  # of the blocks of code on all pages, in a window of 1440 pixels
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 Tally = tuple[int, int, int]  # passed, failed, skipped
+NOTEBOOKS = sorted(path for path in (ROOT/"nbs").rglob("*.ipynb")
+                   if not path.parent.name.startswith((".", "_")))  # no copies that an editor made
 
 
 def run(*command, cwd: Path = ROOT, **env) -> str:
     "The command's output; a command that fails prints it, and raises."
-    done = subprocess.run(command, cwd=cwd, env=os.environ | env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(command, cwd=cwd, env=os.environ | env, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
     if done.returncode: print(done.stdout)
     done.check_returncode()
     return done.stdout
@@ -39,13 +48,14 @@ def python(*args, **kwargs) -> str: return run(sys.executable, *args, **kwargs)
 
 
 def files() -> list[Path]:
-    "The project's files: those that git has or would take; without git, those that .gitignore does not name."
+    "The files that git has or would take; without git, those that .gitignore does not name."
     if (ROOT/".git").exists():
         listed = run("git", "ls-files", "-co", "--exclude-standard").splitlines()
         return [path for path in map(Path, listed) if (ROOT/path).is_file()]
     made = [line.rstrip("/") for line in (ROOT/".gitignore").read_text().splitlines()]
     paths = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
-    return [path for path in paths if not any(fnmatch(part, pattern) for part in path.parts for pattern in made)]
+    return [path for path in paths
+            if not any(fnmatch(part, pattern) for part in path.parts for pattern in made)]
 
 
 def tally(*passed: bool) -> Tally:
@@ -60,7 +70,8 @@ def in_words(passed: int, failed: int, skipped: int) -> str:
 
 def in_numbers(line: str) -> Tally:
     "The tally that was printed."
-    passed, failed, skipped = re.fullmatch(r"(\d+) passed, (\d+) failed(?:, (\d+) skipped)?", line).groups(default=0)
+    passed, failed, skipped = re.fullmatch(r"(\d+) passed, (\d+) failed(?:, (\d+) skipped)?",
+                                           line).groups(default=0)
     return int(passed), int(failed), int(skipped)
 
 
@@ -71,28 +82,48 @@ def in_step() -> Tally:
         for path in before:
             (copy/path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT/path, copy/path, follow_symlinks=False)
-            if path.parent.name == "mae_nb" and path.name != "__init__.py": (copy/path).unlink()
+            if path.parts[0] == "mae_nb" and path.suffix == ".py": (copy/path).unlink()
         python("-B", "tools/export.py", cwd=copy)
-        after = {path.relative_to(copy): path.read_bytes() for path in copy.rglob("*") if path.is_file()}
-    for path in sorted(before.keys() - after.keys()): print(f"{path}: no notebook makes it; delete it")
+        after = {path.relative_to(copy): path.read_bytes() for path in copy.rglob("*")
+                 if path.is_file()}
+    for path in sorted(before.keys() - after.keys()):
+        print(f"{path}: no notebook makes it; delete it")
     changed = [path for path in sorted(after) if before.get(path) != after[path]]
     for path in changed: print(f"{path}: differs from what the notebooks make; run `make export`")
     return tally(before.keys() == after.keys() and not changed)
 
 
+def address(nb: Path) -> str:
+    "The path of a notebook, as in nbs/theory/01_elbo.ipynb."
+    return nb.relative_to(ROOT).as_posix()
+
+
 def modules() -> Tally:
-    "no two notebooks export to the same module"
-    names = Counter(name for nb in NOTEBOOKS for name in re.findall(r'"#\| *default_exp (\S+?)(?:\\n)?"', nb.read_text("utf-8")))
-    for name in (twice := [name for name, n in names.items() if n > 1]): print(f"{name} is the default_exp of more than one notebook")
-    return tally(not twice)
+    "no two notebooks export to the same module, and no two pages have the same address"
+    from readme import page_name
+    name = re.compile(r'"#\| *default_exp (\S+?)(?:\\n)?"')
+    names = Counter(found for nb in NOTEBOOKS for found in name.findall(nb.read_text("utf-8")))
+    pages = Counter(page_name(address(nb)) for nb in NOTEBOOKS)
+    twice = [[found for found, n in many.items() if n > 1] for many in (names, pages)]
+    for found in twice[0]: print(f"{found} is the default_exp of more than one notebook")
+    for found in twice[1]: print(f"{found} is the page of more than one notebook")
+    return tally(not twice[0], not twice[1])
+
+
+def rooms() -> Tally:
+    "sizes, directions, names, tests and widths are as planned: the limits stand in tools/rooms.py"
+    from rooms import main as measured
+    return tally(*measured())
 
 
 def portable() -> Tally:
-    "no file names a place on one machine or a package registry's host, and no notebook is over 2 MB"
-    place = re.compile(rb"(?<![\w+/.-])/(root|work|tmp|home)/|(pypi|pythonhosted|npmjs)\.org|download\.pytorch")
-    found = [(path, m[0].decode()) for path in files() if (m := place.search((ROOT/path).read_bytes()))]
+    "no file names a place on one machine or a registry's host, and no notebook is over 2 MB"
+    place = re.compile(rb"(?<![\w+/.-])/(root|work|tmp|home)/"
+                       rb"|(pypi|pythonhosted|npmjs)\.org|download\.pytorch")
+    found = [(path, m[0].decode()) for path in files()
+             if (m := place.search((ROOT/path).read_bytes()))]
     for path, what in found: print(f"{path} contains {what}")
-    large = [nb.name for nb in NOTEBOOKS if nb.stat().st_size > 2**21]
+    large = [address(nb) for nb in NOTEBOOKS if nb.stat().st_size > 2**21]
     for name in large: print(f"{name} is over 2 MB")
     return tally(not found, not large)
 
@@ -101,8 +132,11 @@ def outputs() -> Tally:
     "the stored outputs come from the code that stands above them"
     from execnb.nbio import read_nb
     from run_nbs import digests
-    old = [nb.name for nb in NOTEBOOKS if (notebook := read_nb(nb)).metadata.get("ran") != digests(notebook)]
-    for name in old: print(f"{name} was changed since it ran: `make run NB=nbs/{name}`, with SLOW=1 where a slow cell changed")
+    old = [address(nb) for nb in NOTEBOOKS
+           if (notebook := read_nb(nb)).metadata.get("ran") != digests(notebook)]
+    for name in old:
+        print(f"{name} was changed since it ran: `make run NB={name}`, "
+              "with SLOW=1 where a slow cell changed")
     return tally(not old)
 
 
@@ -124,24 +158,35 @@ def test_notebook(path: Path) -> tuple[Path, str, float]:
     return path, *rerun(path)
 
 
+def in_turn(nb: Path) -> int:
+    "When a notebook's turn comes: the longest ones first."
+    name = nb.relative_to(ROOT/"nbs").with_suffix("").as_posix()
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+
 def notebooks() -> Tally:
     "nbdev_test: every notebook runs, its asserts hold, and it gives what it stores"
-    results = []
+    results, turns = [], sorted(reversed(NOTEBOOKS), key=in_turn)
     with get_context("spawn").Pool(2, maxtasksperchild=1) as pool:
-        for path, wrong, seconds in pool.imap_unordered(test_notebook, sorted(reversed(NOTEBOOKS), key=lambda path: path.name != "09_figures.ipynb")):
-            print(f"{path.name}: {'FAILED' if wrong else 'passed'} in {seconds:.0f} s" + f"\n{wrong}"*bool(wrong), flush=True)
+        for path, wrong, seconds in pool.imap_unordered(test_notebook, turns):
+            how = "FAILED" if wrong else "passed"
+            said = f"{address(path)}: {how} in {seconds:.0f} s"
+            print(said + f"\n{wrong}"*bool(wrong), flush=True)
             results.append(not wrong)
     return tally(*results)
 
 
 def run_pytest(*what: str) -> Tally:
-    "How many of pytest's tests passed, failed and were skipped; its output where some failed, and why some were skipped."
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-rs", *what], cwd=ROOT, text=True, stdout=subprocess.PIPE)
+    "The tally of pytest's tests; prints its output where some failed, and why some were skipped."
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-rs", *what], cwd=ROOT, text=True,
+                          stdout=subprocess.PIPE)
     if done.returncode: print(done.stdout)
     why: Counter[str] = Counter()
-    for n, reason in re.findall(r"^SKIPPED \[(\d+)\] \S+: (.*)", done.stdout, re.M): why[reason] += int(n)
+    for n, reason in re.findall(r"^SKIPPED \[(\d+)\] \S+: (.*)", done.stdout, re.M):
+        why[reason] += int(n)
     for reason, n in why.items(): print(f"{n} skipped: {reason}")
-    counts = {what: int(n) for n, what in re.findall(r"(\d+) (passed|failed|error|skipped)", done.stdout.splitlines()[-1])}
+    counts = {what: int(n) for n, what in re.findall(r"(\d+) (passed|failed|error|skipped)",
+                                                     done.stdout.splitlines()[-1])}
     passed, skipped = counts.pop("passed", 0), counts.pop("skipped", 0)
     return passed, max(sum(counts.values()), int(done.returncode != 0)), skipped
 
@@ -160,7 +205,7 @@ def docs() -> Tally:
 
 
 def find_browser() -> str | None:
-    "The first browser on the PATH that runs: on Ubuntu, `chromium-browser` may only say how to get one."
+    "The first browser on the PATH that runs: Ubuntu's `chromium-browser` may be an advice alone."
     for path in filter(None, map(shutil.which, BROWSERS)):
         try: subprocess.run([path, "--version"], check=True, capture_output=True, timeout=60)
         except (OSError, subprocess.SubprocessError): continue
@@ -171,21 +216,42 @@ def install_browser() -> None:
     "Chromium from the distribution, where root runs Debian or Ubuntu, as in most containers."
     try: system = platform.freedesktop_os_release()
     except OSError: return
-    if os.geteuid() or not {"debian", "ubuntu"} & {system["ID"], *system.get("ID_LIKE", "").split()} or not shutil.which("apt-get"): return
+    like = {system["ID"], *system.get("ID_LIKE", "").split()}
+    if os.geteuid() or not like & {"debian", "ubuntu"} or not shutil.which("apt-get"): return
     print("No browser found: installing the package `chromium` with apt-get", flush=True)
     for command in ("update",), ("install", "-y", "--no-install-recommends", "chromium"):
-        done = subprocess.run(["apt-get", "-qq", *command], env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"}, text=True, capture_output=True)
+        done = subprocess.run(["apt-get", "-qq", *command], text=True, capture_output=True,
+                              env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"})
     if done.returncode: print("It could not be installed:", *done.stderr.splitlines()[-1:])
 
 
 def site() -> Tally:
-    "the docs in a real browser: every page, link, picture, formula and slider; without a browser, what needs one is skipped"
+    "the docs in a real browser: every page, link, picture, formula and slider; skipped without one"
     if not find_browser(): install_browser()
-    return run_pytest("-n", "2", "tests/browser.py")
+    with TemporaryDirectory() as folder:
+        os.environ["SCROLLING"] = str(counts := Path(folder)/"counts")
+        counts.touch()
+        try: passed, failed, skipped = run_pytest("-n", "2", "tests/browser.py")
+        finally: del os.environ["SCROLLING"]
+        pages = [json.loads(line) for line in counts.read_text("utf-8").splitlines()]
+    if not pages: return passed, failed, skipped
+    fit = scrolling(pages)
+    return passed + fit, failed + (not fit), skipped
+
+
+def scrolling(pages: list[tuple[str, int, int]]) -> bool:
+    "Do few enough blocks of code scroll sideways, counted as (page, those that do, all)? Says so."
+    wide, blocks = (sum(page[i] for page in pages) for i in (1, 2))
+    share = wide/max(blocks, 1)
+    print(f"{wide} of {blocks} blocks of code scroll sideways at 1440 pixels, or {share:.1%}; "
+          f"allowed are {SIDEWAYS:.0%}")
+    most = sorted(pages, key=lambda page: -page[1])[:10]
+    if share > SIDEWAYS: print(*(f"  {name}: {n} of {of}" for name, n, of in most if n), sep="\n")
+    return share <= SIDEWAYS
 
 
 def wheel() -> Tally:
-    "the wheel brings what it needs and no more, works from an empty directory with fastcore 1 and 2, and leads from a table to a certificate"
+    "the wheel holds every module, brings what it needs and no more, and works from an empty folder"
     with TemporaryDirectory() as folder:
         dist, venv, empty = (Path(folder)/name for name in ("dist", "venv", "empty"))
         empty.mkdir()
@@ -193,26 +259,33 @@ def wheel() -> Tally:
         python("-m", "venv", venv)
         user, path = venv/"bin"/"python", f"{venv/'bin'}{os.pathsep}{os.environ['PATH']}"
         def install(*what): run(user, "-m", "pip", "install", "-q", "--no-compile", *what)
-        def smoke(script="wheel_smoke.py", *args): print(run(user, "-I", ROOT/"tests"/script, *args, cwd=empty, PATH=path, OMP_NUM_THREADS="1"), end="")
+        def smoke(script="wheel_smoke.py", *args):
+            print(run(user, "-I", ROOT/"tests"/script, *args, cwd=empty, PATH=path,
+                      OMP_NUM_THREADS="1"), end="")
         install("-c", ROOT/"constraints.txt", *dist.glob("*.whl"))
-        listed = run(user, "-c", "from importlib.metadata import requires; print(*requires('mae_nb'), sep='\\n')").splitlines()
+        listed = run(user, "-c", REQUIRES).splitlines()
         brought = {re.match(r"[\w-]+", line)[0] for line in listed if "extra ==" not in line}
         if brought != REQUIRED: print(f"the wheel requires {brought}, not {REQUIRED}")
+        there = set(run(user, "-I", "-c", MODULES, cwd=empty).splitlines())
+        own = {path.relative_to(ROOT).as_posix() for path in (ROOT/"mae_nb").rglob("*.py")}
+        for name in sorted(own - there): print(f"the wheel lacks {name}")
         run(user, "-I", "-c", SENTENCES, cwd=empty)
         smoke()
         install("--upgrade", "fastcore>=2")
         smoke()
         install("-c", ROOT/"constraints.txt", *(f"{built}[save]" for built in dist.glob("*.whl")))
         smoke("first_use.py", ROOT/"README.md")
-    return tally(brought == REQUIRED, True, True, True)
+    return tally(brought == REQUIRED, own <= there, True, True, True)
 
 
-CHECKS = [in_step, modules, portable, outputs, ruff, mypy, notebooks, pytest, docs, site, wheel]
+CHECKS = [in_step, modules, rooms, portable, outputs, ruff, mypy, notebooks, pytest, docs, site,
+          wheel]
 
 
 def apart(check: Callable[[], Tally]) -> Callable[[], Tally]:
-    "A check that begins now, in a process of its own, and is waited for when it is called: `wheel` mostly waits for downloads."
-    process = subprocess.Popen([sys.executable, __file__, check.__name__], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    "A check that begins now, in its own process, and ends when called: `wheel` awaits downloads."
+    process = subprocess.Popen([sys.executable, __file__, check.__name__], stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True)
     def wait() -> Tally:
         *said, last = process.communicate()[0].rstrip().splitlines()
         print(*said[2:-1], sep="\n")
@@ -230,7 +303,8 @@ def main(names: list[str]) -> int:
         start = time.perf_counter()
         try: found = begun.get(check, check)()
         except Exception as error:
-            if not isinstance(error, subprocess.CalledProcessError): traceback.print_exc()  # what that one printed is shown
+            shown = isinstance(error, subprocess.CalledProcessError)  # `run` printed its output
+            if not shown: traceback.print_exc()
             found = tally(False)
         if os.environ.get("NO_SKIPS"): found = found[0], found[1] + found[2], 0
         print(f"{in_words(*found)} in {time.perf_counter() - start:.0f} s", flush=True)

@@ -30,18 +30,27 @@ def skipped(cell, slow: bool) -> bool:
 
 
 def tree(node) -> list | str:
-    "The syntax tree of code, the same in every version of Python; imports are left out, since a name means the same wherever it is imported from."
+    "The syntax tree without imports, the same in every version of Python."
     if not isinstance(node, ast.AST): return repr(node)
-    fields = {name: value for name, value in ast.iter_fields(node) if name not in ("ctx", "kind", "type_comment") and value not in (None, [])}
-    def part(value): return [tree(v) for v in value if not isinstance(v, (ast.Import, ast.ImportFrom))] if isinstance(value, list) else tree(value)
+    fields = {name: value for name, value in ast.iter_fields(node)
+              if name not in ("ctx", "kind", "type_comment") and value not in (None, [])}
+    def part(value):
+        if not isinstance(value, list): return tree(value)
+        return [tree(v) for v in value if not isinstance(v, (ast.Import, ast.ImportFrom))]
     return [type(node).__name__, *([name, part(value)] for name, value in fields.items())]
 
 
 def digests(nb) -> dict[str, str]:
-    "The code that stored outputs should come from, in short: that of the slow cells, where there are any, and that of the others. Layout is no code."
+    """A digest of the code that the stored outputs should come from: of slow cells and of others.
+
+    Layout and comments are no code; and a name means the same wherever it is imported from.
+    """
     code = [cell for cell in nb.cells if not skipped(cell, slow=True)]
-    parts = {"live": [cell for cell in code if not skipped(cell, slow=False)], "slow": [cell for cell in code if skipped(cell, slow=False)]}
-    def short(cells): return sha256(repr(tree(ast.parse("\n".join(cell.source for cell in cells)))).encode()).hexdigest()[:16]
+    parts = {"live": [cell for cell in code if not skipped(cell, slow=False)],
+             "slow": [cell for cell in code if skipped(cell, slow=False)]}
+    def short(cells):
+        code = tree(ast.parse("\n".join(cell.source for cell in cells)))
+        return sha256(repr(code).encode()).hexdigest()[:16]
     return {name: short(cells) for name, cells in parts.items() if cells}
 
 
@@ -53,21 +62,24 @@ def shell(path: Path) -> CaptureShell:
 
 
 def execute(path: Path, slow: bool) -> tuple:
-    "The notebook with the outputs of a run, the seconds it took and, where it failed, the traceback."
-    sys.path.insert(0, str(get_config().config_path))  # the library beside the notebooks, wherever they lie
+    "The notebook with the outputs of a run, the seconds it took and the traceback, if it failed."
+    # the library beside the notebooks, wherever they lie
+    sys.path.insert(0, str(get_config().config_path))
     start, nb, sh = time.perf_counter(), read_nb(path), shell(path)
     for cell in nb.cells:
         if not skipped(cell, slow): cell.outputs = []
     try:
-        with working_directory(path.parent): sh.run_all(nb, exc_stop=True, preproc=lambda cell: skipped(cell, slow))
+        with working_directory(path.parent):
+            sh.run_all(nb, exc_stop=True, preproc=lambda cell: skipped(cell, slow))
     except Exception: return nb, time.perf_counter() - start, sh.prettytb(fname=path)
     for cell in nb.cells:  # progress bars and warnings go to stderr, and are no result
-        if cell.cell_type == "code": cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
     return nb, time.perf_counter() - start, ""
 
 
 def run_nb(path: Path, slow: bool) -> tuple[Path, float, str]:
-    "Run the notebook and store its outputs; returns its path, the seconds it took and, where it failed, the traceback."
+    "Run the notebook and store its outputs; returns path, seconds and the traceback, if it failed."
     nb, seconds, error = execute(path, slow)
     if not error:
         ran = digests(nb)
@@ -80,16 +92,19 @@ def run_nb(path: Path, slow: bool) -> tuple[Path, float, str]:
 
 def apart(path: Path, slow: bool) -> tuple[Path, float, str]:
     "`run_nb` in a new process."
-    with ProcessPoolExecutor(1, get_context("spawn")) as one: return one.submit(run_nb, path, slow).result()
+    with ProcessPoolExecutor(1, get_context("spawn")) as one:
+        return one.submit(run_nb, path, slow).result()
 
 
 def main(notebooks: list[Path], slow: bool) -> int:
-    "Export, then run each notebook in a process of its own; a notebook that fails is left as it was."
+    "Export, then run each notebook in its own process; one that fails is left as it was."
     nbdev_export()
     failed = 0
-    with ThreadPoolExecutor(2) as turns:  # two notebooks at a time, each in a process that may start others
+    # two notebooks at a time, each in a process that may start others
+    with ThreadPoolExecutor(2) as turns:
         for path, seconds, error in turns.map(lambda path: apart(path.resolve(), slow), notebooks):
-            print(f"{'FAILED' if error else 'ran'} {path.name} in {seconds:.1f} s\n{error}", end="", flush=True)
+            said = f"{'FAILED' if error else 'ran'} {path.name} in {seconds:.1f} s\n{error}"
+            print(said, end="", flush=True)
             failed += bool(error)
     return failed
 
@@ -97,6 +112,7 @@ def main(notebooks: list[Path], slow: bool) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("notebooks", nargs="+", type=Path)
-    parser.add_argument("--slow", action="store_true", help="run the cells marked `#| slow` too, instead of keeping their stored outputs")
+    parser.add_argument("--slow", action="store_true",
+                        help="run the cells marked `#| slow`, too, whose outputs are else kept")
     args = parser.parse_args()
     sys.exit(bool(main(args.notebooks, args.slow)))

@@ -1,8 +1,10 @@
-"""Does a run give what a notebook stores? Words must be the same; numbers and pictures may differ as much as another processor's rounding makes them.
+"""Does a run give what a notebook stores?
 
-A cell that measures time or memory says so, with `#| measured`, and is not compared; a slow one is not run. A cell whose numbers are
-errors in small units says how much they may differ, as `#| within 3`. Pictures that two versions of Matplotlib drew are not compared: layout and
-letters differ from one to the next.
+Words must be the same; numbers and pictures may differ as much as another processor's rounding
+makes them. A cell that measures time or memory carries `#| measured`, and is not compared; a slow
+one is not run. A cell whose numbers are errors in small units states how much they may differ, as
+`#| within 3`. Pictures that two versions of Matplotlib drew are not compared: layout and letters
+differ from one to the next.
 """
 import re
 from base64 import b64decode
@@ -62,7 +64,8 @@ def parts(outputs) -> dict[str, str]:
     "What a cell shows, by kind: all of its printed text, then each other thing."
     res = {"text": "".join("".join(o.text) for o in outputs if o.output_type == "stream")}
     shown = [o.data for o in outputs if "data" in o]
-    return res | {f"{kind} {i}": "".join(data) for i, bundle in enumerate(shown) for kind, data in bundle.items()}
+    return res | {f"{kind} {i}": "".join(data) for i, bundle in enumerate(shown)
+                  for kind, data in bundle.items()}
 
 
 def differences(stored, fresh, within: float = ABSOLUTE) -> list[str]:
@@ -70,17 +73,25 @@ def differences(stored, fresh, within: float = ABSOLUTE) -> list[str]:
     a, b = parts(stored), parts(fresh)
     if a.keys() != b.keys(): return [f"stores {', '.join(a)}, gave {', '.join(b)}"]
     wrong = [kind for kind in a if not same(kind, a[kind], b[kind], within)]
-    return [f"{kind} differs\n" + "\n".join(line[:200] for line in unified_diff(a[kind].splitlines(), b[kind].splitlines(), "stored", "now", n=0, lineterm=""))[:2000]
-            if len(a[kind]) < 20_000 and not kind.startswith("image") else f"{kind} differs" for kind in wrong]
+    def lines(kind: str) -> str:
+        "The lines that differ, where they are not too long to be read."
+        if len(a[kind]) >= 20_000 or kind.startswith("image"): return ""
+        two = a[kind].splitlines(), b[kind].splitlines()
+        found = unified_diff(*two, "stored", "now", n=0, lineterm="")
+        return "\n" + "\n".join(line[:200] for line in found)[:2000]
+    return [f"{kind} differs{lines(kind)}" for kind in wrong]
 
 
 def rerun(path: Path) -> tuple[str, float]:
-    "Run a notebook without its slow cells, as `nbdev_test` does, and compare: what went wrong, and the seconds it took."
+    "Run a notebook without its slow cells and compare: what went wrong, and the seconds it took."
     nb, seconds, error = execute(path, slow=False)
     if error: return error, seconds
     found = []
     for old, new in zip(read_nb(path).cells, nb.cells):
-        if skipped(new, slow=False) or re.search(r"^#\| *measured", new.source, flags=re.M): continue
+        measured = re.search(r"^#\| *measured", new.source, flags=re.M)
+        if measured or skipped(new, slow=False): continue
         within = re.search(r"^#\| *within +(\S+)", new.source, flags=re.M)
-        found += [f"cell {new.id}, {new.source[:60]!r}: {what}" for what in differences(old.outputs, new.outputs, float(within[1]) if within else ABSOLUTE)]
+        may = float(within[1]) if within else ABSOLUTE
+        found += [f"cell {new.id}, {new.source[:60]!r}: {what}"
+                  for what in differences(old.outputs, new.outputs, may)]
     return "\n".join(found), seconds
