@@ -167,11 +167,9 @@ def test_what_is_no_table_is_refused_before_any_work(name):
     for enter in entries:
         with pytest.raises((ValueError, TypeError)) as e:
             enter()
-        assert " got " in str(e.value) and "but takes" in str(e.value) and (told in str(e.value)
-                                                                            or name in (
-                                                                                "generator", "iterator")), str(
-            e.value
-        )
+        text = str(e.value)
+        assert " got " in text and "but takes" in text, text
+        assert told in text or name in ("generator", "iterator"), text
     assert mae.fingerprint() == before
 
 

@@ -1,4 +1,4 @@
-"What a reader of the chapters would find dull: each of these breaks when one line of core, bounds, oracles, nets or model is wrong."
+"Core, bounds, oracles, nets and model: what each line does, beyond the tests of the chapters."
 import importlib
 import math
 import warnings
@@ -10,7 +10,7 @@ from mae_nb.control import Penalty, PIMultiplier
 from mae_nb.estimate import model_terms
 from mae_nb.checks import check_count, check_number
 from mae_nb.context import seeded
-from mae_nb.core import estimate, expect, is_enumerable, prior_grid, stratified_rsample
+from mae_nb.core import _stratified_rsample, estimate, expect, is_enumerable, prior_grid
 from mae_nb.elbo import elbo, importance_weighted
 from mae_nb.models import categorical_mae, normal_mae
 from mae_nb.nets import standard_normal
@@ -55,7 +55,7 @@ def test_score_function_does_not_differentiate_the_reward_twice():
 
 
 def test_vectors_are_drawn_independently():
-    with seeded(0): x = stratified_rsample(Independent(Normal(torch.zeros(2000, 3), 1.), 1))[0]
+    with seeded(0): x = _stratified_rsample(Independent(Normal(torch.zeros(2000, 3), 1.), 1))[0]
     assert (x.T.corrcoef() - torch.eye(3)).abs().max() < .1
 
 
@@ -233,20 +233,29 @@ def test_a_prior_of_zuko_serves(make, tmp_path):
 
 class Hidden(nn.Module):
     "A layer by a function of a tensor, in any mode."
-    def __init__(self, act): super().__init__(); self.act = act
+    def __init__(self, act):
+        super().__init__()
+        self.act = act
+
     def forward(self, h): return self.act(h)
 
 
 class Weights(nn.Module):
     "A linear layer whose weights are drawn at each call."
-    def __init__(self, sd): super().__init__(); self.layer, self.sd = nn.Linear(8, 8), sd
+    def __init__(self, sd):
+        super().__init__()
+        self.layer, self.sd = nn.Linear(8, 8), sd
+
     def forward(self, h): return self.layer(h) + self.sd*F.linear(h, torch.randn(8, 8))
 
 
 class Counts(nn.Module):
     "A layer that changes with each call, without random numbers."
     calls = 0
-    def forward(self, h): self.calls += 1; return h + self.calls
+
+    def forward(self, h):
+        self.calls += 1
+        return h + self.calls
 
 
 RANDOM = {
@@ -346,8 +355,8 @@ def test_a_control_by_a_user_comes_with_its_function(tmp_path):
     assert mae.still_certified is None
 
 
-@pytest.mark.parametrize("control", ["pid", None, 5, ["pi"], {}, PIMultiplier, len, nn.Linear(1, 1)],
-                         ids=str)
+@pytest.mark.parametrize("control", ["pid", None, 5, ["pi"], {}, PIMultiplier, len,
+                                     nn.Linear(1, 1)], ids=str)
 def test_what_is_no_control_is_refused(control):
     with pytest.raises(ValueError, match="control got .* but takes 'pi' or 'gentle' or 'penalty'"):
         categorical_mae(.5, control=control)
