@@ -373,6 +373,13 @@ def test_ci_counts_a_skip_as_failed():
     assert "NO_SKIPS=1" in (check.ROOT/".ci"/"run").read_text("utf-8")
 
 
+def test_a_break_is_found_however_its_line_is_wrapped():
+    text = "x = f(a,\n      b)\ny = g(a, b)\n"
+    assert breaks.once(text, "f(a, b)", "f(b, a)") == "x = f(b, a)\ny = g(a, b)\n"
+    for old in ("(a, b)", "f(a, c)"):
+        with pytest.raises(ValueError, match="occurs [02] times"): breaks.once(text, old, "")
+
+
 def test_every_break_of_the_list_can_be_made():
     "Each changes one place of the library as it is now."
     found = breaks.breaks()

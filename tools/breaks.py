@@ -7,6 +7,7 @@ noticed nothing, those that import the module follow, and then the others above 
 """
 import argparse
 import os
+import re
 import shutil
 import signal
 import sys
@@ -57,10 +58,16 @@ def breaks(path: Path = ROOT/"tools"/"breaks.txt") -> list[Break]:
     return found
 
 
+def places(text: str, old: str) -> list[re.Match]:
+    "Where `old` stands in `text`, however its lines are wrapped."
+    return list(re.finditer(r"\s*".join(map(re.escape, re.findall(r"\w+|[^\w\s]", old))), text))
+
+
 def once(text: str, old: str, new: str) -> str:
     "`text` with `old` replaced, which occurs in it once."
-    if text.count(old) != 1: raise ValueError(f"{old!r} occurs {text.count(old)} times")
-    return text.replace(old, new)
+    found = places(text, old)
+    if len(found) != 1: raise ValueError(f"{old!r} occurs {len(found)} times")
+    return text[:found[0].start()] + new + text[found[0].end():]
 
 
 def later(module: str) -> list[Path]:
@@ -82,7 +89,8 @@ def make_copy(folder: Path, broken: Break | None):
     text = once(module.read_text(encoding="utf-8"), broken.old, broken.new)
     module.write_text(text, encoding="utf-8")
     nb = read_nb(chapter)
-    cell, = (c for c in nb.cells if c.source.startswith("#| export") and broken.old in c.source)
+    exported = (c for c in nb.cells if c.source.startswith("#| export"))
+    cell, = (c for c in exported if places(c.source, broken.old))
     cell.source = once(cell.source, broken.old, broken.new)
     write_nb(nb, chapter)
 

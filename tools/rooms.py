@@ -182,7 +182,7 @@ def directions() -> tuple[Figure, Figure]:
     "Imports from a higher place: by modules, and by the cells of chapters."
     def higher(path: Path, used: list) -> list[tuple[str, bool]]:
         "What stands higher; a chapter that is no module may use whatever a user may."
-        free = {"all"} if module_of(path) is None else set()
+        free = {"all"} if module_of(path) in (None, "__init__") else set()
         return sorted({(other, at_top) for other, _, at_top in used
                        if other in chapters().keys() - free
                        and place(chapters()[other]) > place(path)})
