@@ -20,7 +20,7 @@ from .mae import MutualAutoencoder
 from .training.alike import check_alike
 from .training.feed import Data, check_resumable, data_for
 from .training.history import History, Look, ProgressBar, histories
-from .training.how import How, check_optimiser, check_trainable, how_from, with_how
+from .training.how import How, check_trainable, how_from, with_how
 from .training.machine import in_training, training_settings
 from .training.resume import kept
 from .training.step import Training
@@ -180,7 +180,7 @@ def sweep(
 ) -> list[Run]: # targets outermost
     "Train a model for each target and seed, all as one; those that fail are restored and named."
     how, seeds = how_from('sweep', kwargs, _FOR_FIT), list(seeds)
-    check_optimiser(how.optimiser, many=True)
+    how.check_many()
     plan = [(target, seed) for target in targets for seed in seeds]
     maes = _made(make_mae, plan)
     # Plain VAEs have an objective of their own.

@@ -60,10 +60,7 @@ def described(
         'target': mae.target, 'model': _described_model(mae),
         'lr': [how.learning_rate(t) for t in along], 'kl_weight': [how.weight(t) for t in along],
         'data': _described_data(run.data.train), 'validation': _described_data(run.data.validation)}
-    if how.optimiser is not torch.optim.Adam:
-        group = run.optimiser.param_groups[0]
-        plain = sorted((k, v) for k, v in group.items() if k not in ('params', 'lr'))
-        call['optimiser'] = f'{type(run.optimiser).__name__} {plain}'
+    if how.optimiser is not torch.optim.Adam: call['optimiser'] = repr(run.optimiser)
     return call
 
 # %% ../../nbs/training/08_resume.ipynb #4ab2920a
@@ -92,7 +89,7 @@ def kept(
         return
     call, pace = described(run), Pace()
     with Checkpoints(run.how.checkpoint).held() as states, _interrupts() as asked:
-        if found := states.latest(): _continue(run, *found, json.loads(json.dumps(call)))
+        if found := states.latest(): _continue(run, json.loads(json.dumps(call)), *found)
         def save(now=False):
             if not (now or asked or pace.due()): return
             with pace.timed(): states.save(run.step, *_in_two(run.state() | {'call': call}))
@@ -107,12 +104,12 @@ def _in_two(
     tensors = {name: v for name, v in state.items() if isinstance(v, Tensor)}
     return tensors, {name: v for name, v in state.items() if name not in tensors}
 
-# %% ../../nbs/training/08_resume.ipynb #c2af83f4
+# %% ../../nbs/training/08_resume.ipynb #622c9467
 def _continue(
     run:Training, # just built
+    call:dict[str, Any], # the description of this call
     tensors:dict[str, Tensor], # of the state that was saved
     about:dict[str, Any], # the rest of it, with the description of the call that saved it
-    call:dict[str, Any], # the description of this call
 ):
     "Restore a run to a state, which is refused if another call saved it."
     folder, was = run.how.checkpoint, about['call']
