@@ -41,7 +41,7 @@ def timed(width: int, steps: int, checkpoint) -> tuple[float, float]:
     start, work = time.perf_counter(), time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        fit(mae, x, steps, BATCH, progress=False, checkpoint=checkpoint)
+        fit(mae, x, steps=steps, batch_size=BATCH, progress=False, checkpoint=checkpoint)
     return time.perf_counter() - start, time.process_time() - work
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import filelock
 import mae_nb.train
+import mae_nb.training.resume
 import pytest
 import torch
 from mae_nb import files
@@ -84,8 +85,8 @@ def slow(function, pause):
 def child(tell, kind, folder, result, pause):
     "One call of `fit` in a process of its own, which saves as often as it can, and slowly if told to."
     torch.set_num_threads(1)
-    mae_nb.train.warn_if_missed = lambda maes: None
-    mae_nb.train.Pace = partial(Pace, share=.3 if not pause else .8, first=0.)
+    mae_nb.train._warn_if_missed = lambda maes: None
+    mae_nb.training.resume.Pace = partial(Pace, share=.3 if not pause else .8, first=0.)
     if pause: os.fsync = slow(os.fsync, pause)
     tell.send("begins")
     result.write_bytes(pickle.dumps(run(call(kind), checkpoint=folder)))
@@ -104,7 +105,7 @@ def quick():
     "One thread, no measuring of what a short run missed."
     threads = torch.get_num_threads(); torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(mae_nb.train, "warn_if_missed", lambda maes: None)
+        m.setattr(mae_nb.train, "_warn_if_missed", lambda maes: None)
         yield
     torch.set_num_threads(threads)
 
@@ -236,7 +237,7 @@ def test_a_folder_that_cannot_be_waited_for_is_not_said_to_be_untouched(monkeypa
 
 @pytest.mark.parametrize("room", [0, 1, 5])
 def test_a_disk_that_fills_up_stops_the_run_and_loses_nothing(room, monkeypatch, tmp_path, whole):
-    monkeypatch.setattr(mae_nb.train, "Pace", partial(Pace, share=1., first=0.))        # a state each step
+    monkeypatch.setattr(mae_nb.training.resume, "Pace", partial(Pace, share=1., first=0.))        # a state each step
     monkeypatch.setattr(Full, "room", room)
     mae = model()
     with monkeypatch.context() as m:
@@ -277,7 +278,7 @@ def halted(kind, folder, monkeypatch, at=33, how=None, target=.5):
         if self.step == at: raise Halt
         return real(self)
     with monkeypatch.context() as m:
-        m.setattr(Training, "advance", advance); m.setattr(mae_nb.train, "Pace", partial(Pace, share=1., first=0.))
+        m.setattr(Training, "advance", advance); m.setattr(mae_nb.training.resume, "Pace", partial(Pace, share=1., first=0.))
         with pytest.raises(Halt): run(how or call(kind, 40), model(target), checkpoint=folder)
     states = sorted(folder.glob("state-*"))
     assert [int(p.name[6:14]) for p in states] == [at - 1, at]

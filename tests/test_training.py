@@ -1,29 +1,30 @@
-"What a reader of the chapter on training would find dull: each of these breaks when one line of `train` is wrong."
+"What the chapters on training do not show: each of these fails when one line of `mae_nb.training` is wrong."
 import copy
+import dataclasses
+import inspect
 import shutil
 import warnings
 from functools import partial
 
-import mae_nb.train
+import mae_nb.training.tape
 import numpy as np
 import pytest
 import torch
 import torch.distributions.normal
-from mae_nb.control import PIMultiplier
+from mae_nb.control import PIMultiplier, controller_of, learning_rate
 from mae_nb.context import seeded
 from mae_nb.elbo import annealed
 from mae_nb.models import categorical_mae, normal_mae
 from mae_nb.nets import standard_normal
 from mae_nb.mae import MutualAutoencoder
 from mae_nb.nets import CategoricalNet, NormalNet, mlp
-from mae_nb.control import learning_rate
 from mae_nb.train import TrainingDiverged, fit, sweep
 from mae_nb.training.feed import Feed
-from mae_nb.training.history import ProgressBar, TensorBoard
+from mae_nb.training.history import TensorBoard
+from mae_nb.training.how import How
 from mae_nb.training.machine import training_settings
-from mae_nb.training.members import Members, keep
-from mae_nb.training.step import ascent, tensors_of
-from mae_nb.training.tape import Recorded
+from mae_nb.training.members import Lone, Stack
+from mae_nb.training.step import ascent
 from torch import nn
 from torch.distributions import Independent, Normal, Poisson
 from torch.testing import assert_close
@@ -56,11 +57,12 @@ def test_each_member_sees_every_datum_in_an_order_of_its_own():
 
 
 def test_gradients_are_shortened_by_net_and_member(monkeypatch):
-    pair, control = Members([categorical_mae(1.), categorical_mae(1.)]), PIMultiplier(2)
+    pair, control = Stack([categorical_mae(1.), categorical_mae(1.)]), PIMultiplier().start(2)
     long = [torch.stack([torch.full_like(p[0], .001), torch.ones_like(p[0])]) for p in pair.trained]
     monkeypatch.setattr(pair, "gradient", lambda value, trained: long)
     with training_settings(1):
-        grads, ok, row, state = ascent(pair, control, TEN.expand(2, 10), pair.trained, pair.fixed, tensors_of(control), torch.ones(2), torch.tensor(1.), torch.tensor(1.))
+        given = pair.trained, pair.fixed, control.state(), torch.ones(2), torch.tensor(1.), torch.tensor(1.)
+        grads, ok, row, state = ascent(pair, control, TEN.expand(2, 10), *given)
     for g in grads: assert_close(g.norm(dim=1), torch.tensor([.001*g.shape[1]**.5, 1.]))
     assert ok.all() and row.shape == (2, 7) and state.keys() == {"multiplier", "past"}
 
@@ -68,10 +70,11 @@ def test_gradients_are_shortened_by_net_and_member(monkeypatch):
 @pytest.mark.parametrize("make", [partial(categorical_mae, .5), partial(normal_mae, None)])
 def test_a_lone_model_has_the_gradient_of_its_objective(make):
     with seeded(0): mae = make()
-    lone, control = Members([mae], lone=True), PIMultiplier(1)
+    lone, control = Lone(mae), PIMultiplier().start()
     x = mae.data[None, :50]
     with training_settings(1):
-        with seeded(1): grads, *_ = ascent(lone, control, x, lone.trained, lone.fixed, tensors_of(control), torch.ones(1), torch.tensor(.7), torch.tensor(1.))
+        given = lone.trained, lone.fixed, control.state(), torch.ones(1), torch.tensor(.7), torch.tensor(1.)
+        with seeded(1): grads, *_ = ascent(lone, control, x, *given)
         with seeded(1): terms = mae(x[0])
     value = terms.reconstruction - .7*terms.rate + (terms.bound if mae.target else 0.)  # the coefficient of the first step is zero
     for g, net in zip(grads, (mae.encoder, mae.decoder, mae.infomax)):
@@ -86,16 +89,8 @@ def test_a_recorded_step_is_the_step_itself(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         recorded = trained()
-        monkeypatch.setattr(mae_nb.train, "python_state", lambda mae: object())  # never the same: nothing is recorded
+        monkeypatch.setattr(mae_nb.training.tape, "python_state", lambda mae: object())  # never the same: nothing is recorded
         assert torch.equal(recorded, trained())
-
-
-def test_many_members_go_some_at_a_time():
-    seen = []
-    def step(a, b): seen.append(len(a)); return a*b, [a + b]
-    a = torch.arange(150.)
-    product, (total,) = Recorded(step, categorical_mae(1.), most=64)(a, torch.tensor(2.))
-    assert torch.equal(product, 2*a) and torch.equal(total, a + 2) and seen == [50, 50]  # recorded, compared, and played three times
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch's compiler needs g++")
@@ -175,33 +170,18 @@ def test_a_loader_may_feed_nets_that_need_their_memory_in_order():
     assert all(len(run.history) == 7 for run in runs)
 
 
-def test_progress_of_many_counts_those_that_hold():
-    bar, row = ProgressBar(100, torch.tensor([.5, 1., 1.5]), on=False), torch.zeros(3, 7)
-    row[:, 3] = torch.tensor([.51, 1.2, 1.4])
-    assert bar.state([row], torch.tensor([True, True, True])) == "worst |I - M| 0.2000 nats, 1 of 3 held"
-    assert bar.state([row], torch.tensor([True, False, True])) == "worst |I - M| 0.1000 nats, 1 of 3 held, 1 failed"
-    assert bar.state([row], torch.tensor([False, False, False])) == "all failed"
-
-
-def test_keep_copies_members_that_are_ok():
-    old = [torch.zeros(2, 3)]
-    keep(old, [torch.ones(2, 3)], torch.tensor([True, False]))
-    assert old[0].tolist() == [[1.]*3, [0.]*3]
-
-
 def test_learning_rate_rises_stays_and_falls():
     assert [round(learning_rate(p), 3) for p in (0., .02, .2, .65, 1.)] == [.01, .41, 1., .5, 0.]
 
 
-@pytest.mark.parametrize("joint", [False, True])
-def test_first_step_moves_what_has_a_gradient_by_lr(joint):
-    with seeded(1): mae = categorical_mae(.5, k=0, joint=joint)
+def test_first_step_moves_what_has_a_gradient_by_lr():
+    with seeded(1): mae = categorical_mae(.5, k=0)
     before = copy.deepcopy(mae)
     fit(mae, TEN, steps=1, lr=.1, progress=False)
     moved = {net: max((a - b).abs().max().item() for a, b in zip(getattr(mae, net).parameters(), getattr(before, net).parameters()))
              for net in ("encoder", "decoder", "infomax")}
     assert_close(moved["decoder"], .1*learning_rate(0.), rtol=1e-3, atol=0)
-    assert (moved["infomax"] > 0) != joint  # before any error is known the constraint trains nothing
+    assert moved["infomax"] > 0
 
 
 def test_parameters_kept_are_the_mean_of_the_last_quarter():
@@ -229,14 +209,15 @@ def test_histories_are_each_members_own():
 
 
 def test_sweep_of_one_is_a_fit():
-    how = {"steps": 20, "batch_size": 16, "lr": .01, "kl_weight": 2., "progress": False}
+    how = {"steps": 20, "batch_size": 16, "lr": .01, "kl_weight": 2., "progress": False, "clip": .3, "hold_from": .1, "optimiser": torch.optim.RMSprop}
     run, = sweep(categorical_mae, [.5], seeds=[1], **how)
     with seeded(1): alone = categorical_mae(.5)
     fit(alone, seed=1, **how)
     for a, b in zip(run.mae.parameters(), alone.parameters()): assert_close(a, b, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("change", [{"batch_size": 16}, {"lr": .01}, {"kl_weight": 2.}, {"kl_weight": annealed(.5)}, {"seed": 5}])
+@pytest.mark.parametrize("change", [{"batch_size": 16}, {"lr": .01}, {"kl_weight": 2.}, {"kl_weight": annealed(.5)}, {"seed": 5},
+                                    {"clip": .1}, {"hold_from": .5}, {"precision": "bfloat16"}, {"optimiser": torch.optim.SGD}])
 def test_every_argument_of_fit_matters(change):
     assert torch.equal(parameters(), parameters())
     assert not torch.equal(parameters(), parameters(**change))
@@ -289,11 +270,6 @@ def test_control_is_the_one_asked_for():
     assert set(np.abs(history["multiplier"])) == {5.}
 
 
-def test_step_named_is_the_one_restored():
-    assert "parameters of step 50" in str(TrainingDiverged(100, {}, None))
-    assert "parameters of step 100" in str(TrainingDiverged(101, {}, None))
-
-
 def test_settings_are_given_back():
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -311,7 +287,7 @@ def test_models_of_unlike_structure_or_settings_are_refused():
 
 
 def test_equal_members_have_noise_of_their_own():
-    twins = Members([categorical_mae(.5)]*2)
+    twins = Stack([categorical_mae(.5)]*2)
     with training_settings(1): terms = twins.terms(twins.trained, twins.fixed, TEN.expand(2, 10))
     assert terms.reconstruction[0] != terms.reconstruction[1]
 
@@ -354,3 +330,25 @@ def test_tensorboard_gets_every_look(tmp_path):
     fit(mae, steps=20, every=10, callbacks=[TensorBoard(tmp_path)], progress=False)
     log, = tmp_path.glob("events*")
     assert log.stat().st_size > 200
+
+
+def test_fit_and_sweep_show_the_fields_of_how():
+    shown = inspect.signature(fit).parameters
+    assert [f.name for f in dataclasses.fields(How)] == [*shown][2:]
+    assert all(shown[f.name].default == f.default and shown[f.name].kind == inspect.Parameter.KEYWORD_ONLY for f in dataclasses.fields(How))
+    refused = shown.keys() - inspect.signature(sweep).parameters.keys() - {"mae", "data"}
+    assert refused == {"seed", "validation", "every", "stop", "callbacks", "checkpoint"}
+    for name in refused:
+        with pytest.raises(TypeError, match=f"{name} got a int in `sweep`, but takes"): sweep(categorical_mae, [.5], **{name: 1})
+    for call in (lambda: fit(categorical_mae(), step=1), lambda: sweep(categorical_mae, [.5], step=1)):
+        with pytest.raises(TypeError, match="got the keyword 'step', but takes steps, batch_size"): call()
+    with pytest.raises(TypeError, match="positional"): fit(categorical_mae(), TEN, 10)
+
+
+def test_a_controller_with_other_settings_is_another_training():
+    def multipliers(control):
+        with seeded(1): mae = categorical_mae(1.)
+        mae.control = control
+        return fit(mae, TEN, steps=20, progress=False)["multiplier"]
+    assert np.array_equal(multipliers("pi"), multipliers(controller_of("pi")))
+    assert not np.array_equal(multipliers("pi"), multipliers(PIMultiplier(rate=.1)))
