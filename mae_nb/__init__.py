@@ -52,7 +52,7 @@ TASKS: dict[str, dict[str, str]] = {  # task -> module -> its public names
         'sequences': 'global_bit_sequences'},
     'Draw the figures of the poster': {
         'figures': 'figure_4 figure_5 figure_6 set_point',
-        'shell': 'mae_figures'},
+        'poster': 'mae_figures'},
 }
 
 # %% ../nbs/reference/00_names.ipynb #7a5e0003

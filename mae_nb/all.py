@@ -28,7 +28,7 @@ from .oracle import LinearGaussian
 from .proposals import fit_proposal
 from .reporting import report, Report
 from .sequences import global_bit_sequences, SequenceNet
-from .shell import mae_figures
+from .poster import mae_figures
 from .text import corpus, Corpus, read_sentences, Vocabulary
 from .train import fit, Run, sweep, TrainingDiverged
 from .training.history import History, Look, TensorBoard

@@ -43,10 +43,10 @@ def sh(capsys, monkeypatch):
     "A function: a line, run as the script of its command does -> exit code, stdout and stderr."
     def run(line):
         name, *words = line.split()
-        code = 0
+        code, module = 0, "poster" if name == "mae_figures" else "shell"
         monkeypatch.setattr(sys, "argv", [name, *words])
         try:
-            exec(compile(f"from mae_nb.shell import {name}\n{name}()", name, "exec"),
+            exec(compile(f"from mae_nb.{module} import {name}\n{name}()", name, "exec"),
                  {"__name__": "__main__", "__file__": name})
         except SystemExit as e: code = e.code or 0
         out, err = capsys.readouterr()
