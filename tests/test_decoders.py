@@ -12,7 +12,7 @@ from mae_nb.core import with_score
 from mae_nb.distributions import Autoregressive
 from mae_nb.models import pixel_mae, text_mae
 from mae_nb.text import Vocabulary, corpus, read_sentences, words_of
-from mae_nb.training.step import check_precision
+from mae_nb.training.how import check_precision
 from mae_nb.words import LSTMDecoder, SentenceReader, TransformerDecoder
 from torch.testing import assert_close
 
