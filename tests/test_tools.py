@@ -134,7 +134,7 @@ def test_cell_of_a_figure(page):
 
 
 def test_readme_links():
-    md = "[a](theory/02_infomax.ipynb#b) ![b](images/b.png) ![c](../d/c.png) [d](https://e.org/f.ipynb)"
+    md = "[a](theory/03_infomax.ipynb#b) ![b](images/b.png) ![c](../d/c.png) [d](https://e.org/f.ipynb)"
     expected = (f"[a]({docs.SITE}theory/infomax.html#b) ![b](nbs/images/b.png) ![c](d/c.png) "
                 "[d](https://e.org/f.ipynb)")
     assert readme.links(md) == expected
@@ -457,7 +457,7 @@ def test_rooms_directions(plan, cell, wrong):
 
 def test_rooms_chapters_without_module_use_public_names(plan):
     plan("reference/04_all.ipynb", "all", "#| export\ndef f(): pass")
-    plan("results/06_nats.ipynb", None, "from mae_nb.all import f")
+    plan("results/07_nats.ipynb", None, "from mae_nb.all import f")
     assert over(*rooms.directions()) == []
     plan("results/00_study.ipynb", "study", "from mae_nb.all import f")
     assert over(*rooms.directions()) == ["nbs/results/00_study.ipynb: all"]

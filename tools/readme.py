@@ -14,7 +14,7 @@ from nbdev.process import extract_directives
 CFG = get_config()
 SITE = f"{CFG.doc_host}{CFG.doc_baseurl}/"
 PICTURES = {"fig5.png": ("results/01_figures.ipynb", "fig-5"),
-            "setpoint.png": ("results/02_setpoint.ipynb", "fig-setpoint"),
+            "setpoint.png": ("results/03_setpoint.ipynb", "fig-setpoint"),
             "logo.svg": ("reference/03_site.ipynb", "fig-logo"),
             "favicon.svg": ("reference/03_site.ipynb", "fig-favicon"),
             "card.png": ("reference/03_site.ipynb", "fig-card")}
