@@ -93,5 +93,5 @@ def encoder_side(
             parts.append((rate(q, prior, z), own - included, own - excluded, excluded - log_p,
                           included - log_p, code_means(q), code_means(q)))
     *values, first, second = (torch.cat(part) for part in zip(*parts))
-    active = active_units(first, second, threshold)
-    return EncoderSide(*map(estimate, values), size, active)
+    measured = dict(zip(EncoderSide._fields, map(estimate, values)))
+    return EncoderSide(**measured, batch=size, active=active_units(first, second, threshold))

@@ -256,7 +256,8 @@ class Study:
         if self.jobs:
             with get_context('fork').Pool(self.jobs, _begin, (self,)) as pool:
                 found = pool.map(_work, cases, chunksize=1)
-                pool.close(); pool.join()
+                pool.close()
+                pool.join()
         else: found = [self.work(*case) for case in cases]
         for (name, seed), (numbers, state) in zip(cases, found):
             self.table[name, seed] = numbers

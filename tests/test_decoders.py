@@ -12,7 +12,7 @@ from mae_nb.core import with_score
 from mae_nb.distributions import Autoregressive
 from mae_nb.models import pixel_mae, text_mae
 from mae_nb.text import Vocabulary, corpus, read_sentences, words_of
-from mae_nb.training.how import check_precision
+from mae_nb.training.how import _check_precision
 from mae_nb.words import LSTMDecoder, SentenceReader, TransformerDecoder
 from torch.testing import assert_close
 
@@ -79,9 +79,11 @@ def test_words_are_dropped_in_training_only(make):
     with seeded(0):
         net, x, z = make(50, 9, 2, 16, drop=.5), torch.randint(1, 50, (20, 9)), torch.randn(20, 2)
     x[:, -1] = 0
-    net.eval(); same = net(z).log_prob(x)
+    net.eval()
+    same = net(z).log_prob(x)
     assert_close(same, net(z).log_prob(x))
-    net.train(); assert not torch.equal(net(z).log_prob(x), same)
+    net.train()
+    assert not torch.equal(net(z).log_prob(x), same)
     assert net.eval().say.weight.requires_grad and torch.isfinite(net.train()(z).log_prob(x)).all()
 
 
@@ -111,7 +113,7 @@ def test_double_precision(make):
 @pytest.mark.parametrize("make", MODELS)
 def test_half_the_bits_are_for_products_of_matrices(make, seed):
     with seeded(seed): mae = make(target=.5).eval()
-    check_precision(mae, "bfloat16")
+    _check_precision(mae, "bfloat16")
     with seeded(seed), torch.no_grad():
         z = mae.prior.sample((200,))
         x = mae.decoder(z).sample()
@@ -152,7 +154,9 @@ SENTENCES = st.lists(st.sampled_from("one two three four don't x_y 12".split()),
        st.integers(0, 5))
 def test_parts_share_no_source_and_no_sentence(found, seed):
     try: text = corpus(found, shortest=2, longest=6, seen=1, shares=(.2, .2), seed=seed)
-    except ValueError as e: assert "leave none for the part" in str(e); return
+    except ValueError as e:
+        assert "leave none for the part" in str(e)
+        return
     parts = text[:3]
     sources = [set(part.source) for part in parts]
     assert sum(map(len, sources)) == len(set.union(*sources))

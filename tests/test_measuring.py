@@ -1,4 +1,4 @@
-"Measuring, encoding, sampling and reporting: in evaluation mode, changing no setting of the caller."
+"Measuring, encoding, sampling and reporting run in evaluation mode, and change no setting."
 
 import copy
 import math

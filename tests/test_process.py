@@ -1,4 +1,4 @@
-"What a process has once is after each call as it was before, also after an error, and with calls side by side in threads."
+"Settings of the process are as before after each call, also after an error and in threads."
 
 import signal
 import threading
@@ -55,9 +55,12 @@ CALLS = {
     "fit, compiled by a recording": lambda _: sweep(categorical_mae, [0.5, 1.0], **short),
     "a fit that breaks": lambda _: fit(ten(), lr=1e30, steps=20, progress=False),
     "a callback that fails": lambda _: fit(ten(), **short, every=1, callbacks=[fail]),
-    "a loader that fails": lambda _: fit(ten(), torch.utils.data.DataLoader(torch.arange(10), batch_size=2, collate_fn=fail), **short),
+    "a loader that fails": lambda _: fit(ten(),
+                                         torch.utils.data.DataLoader(torch.arange(10), batch_size=2,
+                                                                     collate_fn=fail), **short),
     "a run that is kept": lambda path: fit(ten(), **short, checkpoint=path),
-    "a kept run that fails": lambda path: fit(ten(), **short, every=1, callbacks=[fail], checkpoint=path),
+    "a kept run that fails": lambda path: fit(ten(), **short, every=1, callbacks=[fail],
+                                              checkpoint=path),
     "data refused": lambda _: fit(ten(), torch.tensor([10]), **short),
     "certificate": lambda _: ten().certificate(0.5, budget=2**10, explain=False),
     "information": lambda _: ten().information(k=2, n=20, seed=0),
@@ -66,7 +69,8 @@ CALLS = {
     "load refused": lambda path: load(path / "nowhere"),
     "sample": lambda _: ten().sample(3, seed=0),
     "sampling refused": lambda _: ten().sample(0),
-    "a judge": lambda _: seeded_(lambda: fit_proposal(NormalNet(1, 1), NormalNet(1, 1), standard_normal(1), steps=2, n=4)),
+    "a judge": lambda _: seeded_(lambda: fit_proposal(NormalNet(1, 1), NormalNet(1, 1),
+                                                      standard_normal(1), steps=2, n=4)),
     "exact": lambda _: exact_information(ten()),
     "a flow": lambda _: seeded_(lambda: FlowNet(1, 1)),
     "bfloat16 refused": lambda _: fit(ten().double(), **short, precision="bfloat16"),
@@ -116,7 +120,8 @@ def test_threads_give_what_one_thread_gives():
 def test_one_model_is_measured_by_several_threads():
     "Each would otherwise find the mode that another has set, and leave it behind."
     with seeded(0):
-        mae = MutualAutoencoder(torch.nn.Sequential(torch.nn.Dropout(0.5), NormalNet(3, 2)), NormalNet(2, 3), standard_normal(2))
+        mae = MutualAutoencoder(torch.nn.Sequential(torch.nn.Dropout(0.5), NormalNet(3, 2)),
+                                NormalNet(2, 3), standard_normal(2))
     x, barrier = torch.ones(4, 3), threading.Barrier(4)
     expected = mae.encode(x).mean
 
@@ -126,7 +131,8 @@ def test_one_model_is_measured_by_several_threads():
 
     with ThreadPoolExecutor(4) as pool:
         found = [mean for means in pool.map(encode, range(4)) for mean in means]
-    assert all(torch.equal(mean, expected) for mean in found) and all(m.training for m in mae.modules())
+    assert all(torch.equal(mean, expected) for mean in found) and all(m.training
+                                                                      for m in mae.modules())
 
 
 def test_a_failing_thread_lets_the_others_go_on():

@@ -85,7 +85,8 @@ def test_missing_fields_are_no_header():
                          [TABLE, TABLE.astype(np.float32), TABLE.astype(np.int16), TABLE > 1,
                           np.arange(4), np.zeros((5, 2, 2), np.uint8)])
 def test_numpy_files(array):
-    np.save("a.npy", array); np.savez("a.npz", array)
+    np.save("a.npy", array)
+    np.savez("a.npz", array)
     np.savez_compressed("b.npz", x=array, y=array[:1])
     for x, _ in (read_data(Path("a.npy")), read_data(Path("a.npz")), read_data(Path("b.npz"), "x")):
         assert np.array_equal(x.reshape(array.shape), array)
@@ -227,7 +228,8 @@ def test_bad_options(sh, array, options, message):
 
 def test_normal_columns_are_scaled_inside(sh):
     "Ten times the data: the same weights, and a log-likelihood less by log 10 for each column."
-    np.save("a.npy", TABLE); np.save("b.npy", 10*TABLE)
+    np.save("a.npy", TABLE)
+    np.save("b.npy", 10*TABLE)
     for name in "ab": assert sh(f"mae_train {name}.npy --out {name} {QUICK}")[0] == 0
     a, b = load("a"), load("b")
     assert_close(a.state_dict(), b.state_dict(), atol=1e-4, rtol=1e-3)

@@ -134,7 +134,8 @@ def test_cell_of_a_figure(page):
 
 
 def test_readme_links():
-    md = "[a](theory/03_infomax.ipynb#b) ![b](images/b.png) ![c](../d/c.png) [d](https://e.org/f.ipynb)"
+    md = ("[a](theory/03_infomax.ipynb#b) ![b](images/b.png) ![c](../d/c.png) "
+          "[d](https://e.org/f.ipynb)")
     expected = (f"[a]({docs.SITE}theory/infomax.html#b) ![b](nbs/images/b.png) ![c](d/c.png) "
                 "[d](https://e.org/f.ipynb)")
     assert readme.links(md) == expected

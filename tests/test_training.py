@@ -1,4 +1,4 @@
-"What the chapters on training do not show: each of these fails when one line of `mae_nb.training` is wrong."
+"What the chapters on training do not show: each fails when one line of them is wrong."
 import copy
 import dataclasses
 import inspect
@@ -24,7 +24,7 @@ from mae_nb.training.history import TensorBoard
 from mae_nb.training.how import How
 from mae_nb.training.machine import training_settings
 from mae_nb.training.members import Lone, Stack
-from mae_nb.training.step import ascent
+from mae_nb.training.step import _ascent
 from torch import nn
 from torch.distributions import Independent, Normal, Poisson
 from torch.testing import assert_close
@@ -61,8 +61,9 @@ def test_gradients_are_shortened_by_net_and_member(monkeypatch):
     long = [torch.stack([torch.full_like(p[0], .001), torch.ones_like(p[0])]) for p in pair.trained]
     monkeypatch.setattr(pair, "gradient", lambda value, trained: long)
     with training_settings(1):
-        given = pair.trained, pair.fixed, control.state(), torch.ones(2), torch.tensor(1.), torch.tensor(1.)
-        grads, ok, row, state = ascent(pair, control, TEN.expand(2, 10), *given)
+        given = pair.trained, pair.fixed, control.state(), torch.ones(2), torch.tensor(
+            1.), torch.tensor(1.)
+        grads, ok, row, state = _ascent(pair, control, TEN.expand(2, 10), *given)
     for g in grads: assert_close(g.norm(dim=1), torch.tensor([.001*g.shape[1]**.5, 1.]))
     assert ok.all() and row.shape == (2, 7) and state.keys() == {"multiplier", "past"}
 
@@ -73,36 +74,50 @@ def test_a_lone_model_has_the_gradient_of_its_objective(make):
     lone, control = Lone(mae), PIMultiplier().start()
     x = mae.data[None, :50]
     with training_settings(1):
-        given = lone.trained, lone.fixed, control.state(), torch.ones(1), torch.tensor(.7), torch.tensor(1.)
-        with seeded(1): grads, *_ = ascent(lone, control, x, *given)
+        given = lone.trained, lone.fixed, control.state(), torch.ones(1), torch.tensor(
+            .7), torch.tensor(1.)
+        with seeded(1): grads, *_ = _ascent(lone, control, x, *given)
         with seeded(1): terms = mae(x[0])
-    value = terms.reconstruction - .7*terms.rate + (terms.bound if mae.target else 0.)  # the coefficient of the first step is zero
+    # the coefficient of the first step is zero
+    value = terms.reconstruction - .7*terms.rate + (terms.bound if mae.target else 0.)
     for g, net in zip(grads, (mae.encoder, mae.decoder, mae.infomax)):
-        own = torch.cat([p.flatten() for p in torch.autograd.grad(value, list(net.parameters()), retain_graph=True)])
+        own = torch.cat([p.flatten()
+                         for p in torch.autograd.grad(value, list(net.parameters()),
+                                                      retain_graph=True)])
         assert_close(g[0], own/max(1., own.norm().item()))
     lone.write_back(lone.trained)
-    assert all(p.untyped_storage().nbytes() == p.nbytes for p in mae.parameters())  # nothing is shared any more
+    # nothing is shared any more
+    assert all(p.untyped_storage().nbytes() == p.nbytes for p in mae.parameters())
 
 
 def test_a_recorded_step_is_the_step_itself(monkeypatch):
-    def trained(): return torch.stack([flat(run.mae) for run in sweep(categorical_mae, [.5, 1.], steps=30, progress=False)])
+    def trained():
+        return torch.stack([flat(run.mae)
+                            for run in sweep(categorical_mae, [.5, 1.], steps=30, progress=False)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         recorded = trained()
-        monkeypatch.setattr(mae_nb.training.tape, "python_state", lambda mae: object())  # never the same: nothing is recorded
+        # never the same: nothing is recorded
+        monkeypatch.setattr(mae_nb.training.tape, "python_state", lambda mae: object())
         assert torch.equal(recorded, trained())
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch's compiler needs g++")
 def test_a_compiled_step_is_the_step_itself():
-    def trained(compile): return flat(sweep(normal_mae, [None], [0, 1], steps=20, progress=False, compile=compile)[1].mae)
+    def trained(compile):
+        return flat(sweep(normal_mae, [None], [0, 1], steps=20, progress=False,
+                          compile=compile)[1].mae)
     assert_close(trained(True), trained(False), rtol=0, atol=1e-4)
 
 
 def test_a_sampler_that_refuses_nan_stops_only_its_own_member():
     class Counts(nn.Module):
         "A Poisson decoder whose rate is not a number once it has moved too far."
-        def __init__(self, limit): super().__init__(); self.net = mlp(1, 1); self.register_buffer("limit", torch.tensor(limit)); nn.init.zeros_(self.net[-1].bias)
+        def __init__(self, limit):
+            super().__init__()
+            self.net = mlp(1, 1)
+            self.register_buffer("limit", torch.tensor(limit))
+            nn.init.zeros_(self.net[-1].bias)
         def forward(self, z):
             rate = self.net(z)[:, 0].exp()
             return Poisson(torch.where(self.net[-1].bias.abs() > self.limit, torch.nan, rate))
@@ -110,31 +125,54 @@ def test_a_sampler_that_refuses_nan_stops_only_its_own_member():
         def forward(self, x): return super().forward(x[:, None])
     def make(target):
         decoder = Counts(.01 if target == .1 else 100.)
-        return MutualAutoencoder(Normals(1, 1), decoder, standard_normal(), Normals(1, 1), target, k=2, codes=8, data=torch.arange(4.))
+        return MutualAutoencoder(Normals(1, 1), decoder, standard_normal(), Normals(1, 1), target,
+                                 k=2, codes=8, data=torch.arange(4.))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         runs = sweep(make, [.1, .2], steps=60, progress=False)
     assert any("Target 0.1, seed 0: failed at step" in str(w.message) for w in caught)
-    assert len(runs[0].history) < 60 == len(runs[1].history) and all(p.isfinite().all() for run in runs for p in run.mae.parameters())
+    assert len(runs[0].history) < 60 == len(runs[1].history) and all(
+        p.isfinite().all() for run in runs for p in run.mae.parameters())
 
 
 def test_members_that_differ_unseen_are_refused():
-    shared, priors = normal_mae(.5).encoder, iter([standard_normal(), Independent(Normal(torch.zeros(1), 2.), 1)])
-    def with_prior(target): mae = normal_mae(target); return MutualAutoencoder(mae.encoder, mae.decoder, next(priors), mae.infomax, target, data=mae.data)
-    def with_shared(target): mae = normal_mae(target); mae.encoder = shared; return mae
-    def with_data(target): mae = normal_mae(target); mae.data = mae.data + target; return mae
-    def with_frozen(target): mae = normal_mae(target); mae.decoder.requires_grad_(target < .7); return mae
-    for make, what in [(with_prior, "prior"), (with_shared, "share encoder"), (with_data, "data"), (with_frozen, "trained in the first")]:
+    shared, priors = normal_mae(.5).encoder, iter([standard_normal(),
+                                                   Independent(Normal(torch.zeros(1), 2.), 1)])
+    def with_prior(target):
+        mae = normal_mae(target)
+        return MutualAutoencoder(mae.encoder, mae.decoder, next(priors), mae.infomax, target,
+                                 data=mae.data)
+    def with_shared(target):
+        mae = normal_mae(target)
+        mae.encoder = shared
+        return mae
+    def with_data(target):
+        mae = normal_mae(target)
+        mae.data = mae.data + target
+        return mae
+    def with_frozen(target):
+        mae = normal_mae(target)
+        mae.decoder.requires_grad_(target < .7)
+        return mae
+    for make, what in [(with_prior, "prior"), (with_shared, "share encoder"), (with_data, "data"),
+                       (with_frozen, "trained in the first")]:
         with pytest.raises(ValueError, match=what): sweep(make, [.5, 1.], steps=1, progress=False)
-    with pytest.raises(TypeError, match="make_mae got a function that returns a Linear"): sweep(lambda target: nn.Linear(1, 1), [.5])
-    with pytest.raises(ValueError, match="kl_weight got nan"): fit(normal_mae(), steps=1, kl_weight=lambda progress: float("nan"), progress=False)
+    with pytest.raises(TypeError, match="make_mae got a function that returns a Linear"):
+        sweep(lambda target: nn.Linear(1, 1), [.5])
+    with pytest.raises(ValueError, match="kl_weight got nan"):
+        fit(normal_mae(), steps=1, kl_weight=lambda progress: float("nan"), progress=False)
 
 
 def test_noise_from_outside_torch_is_drawn_at_every_step():
     noise, drawn = np.random.default_rng(0), []
     class Noisy(NormalNet):
-        def forward(self, z): drawn.append(noise.normal()); return super().forward(z + drawn[-1])
-    def make(target): mae = normal_mae(target); mae.decoder = Noisy(1, 1); return mae
+        def forward(self, z):
+            drawn.append(noise.normal())
+            return super().forward(z + drawn[-1])
+    def make(target):
+        mae = normal_mae(target)
+        mae.decoder = Noisy(1, 1)
+        return mae
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         sweep(make, [.5, 1.], steps=30, progress=False)
@@ -143,19 +181,25 @@ def test_noise_from_outside_torch_is_drawn_at_every_step():
 
 def test_a_failed_member_gets_back_its_buffers_too():
     class Breaks(nn.Module):
-        "An encoder with a running mean, whose output is not a number once its weights have moved too far."
+        "An encoder with a running mean; NaN once its weights have moved too far."
         def __init__(self, limit):
             super().__init__()
             self.norm, self.net = nn.BatchNorm1d(1), NormalNet(1, 1)
             self.register_buffer("limit", torch.tensor(limit))
         def forward(self, x):
-            return self.net(self.norm(torch.where((self.norm.weight - 1).abs() > self.limit, torch.nan, x)))
-    def make(target): mae = normal_mae(target); mae.encoder = Breaks(.01 if target == .5 else 100.); return mae
+            return self.net(self.norm(torch.where((self.norm.weight - 1).abs() > self.limit,
+                                                  torch.nan, x)))
+    def make(target):
+        mae = normal_mae(target)
+        mae.encoder = Breaks(.01 if target == .5 else 100.)
+        return mae
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        broken, sound = (run.mae.encoder.norm for run in sweep(make, [.5, 1.], steps=200, progress=False))
+        broken, sound = (run.mae.encoder.norm
+                         for run in sweep(make, [.5, 1.], steps=200, progress=False))
         with pytest.raises(TrainingDiverged): fit(lone := make(.5), steps=200, progress=False)
-    assert all(norm.running_mean.isfinite() and norm.running_var.isfinite() for norm in (broken, sound, lone.encoder.norm))
+    assert all(norm.running_mean.isfinite() and norm.running_var.isfinite()
+               for norm in (broken, sound, lone.encoder.norm))
     assert broken.num_batches_tracked < sound.num_batches_tracked
 
 
@@ -163,10 +207,14 @@ def test_a_loader_may_feed_nets_that_need_their_memory_in_order():
     class Smoothed(NormalNet):
         def forward(self, x): return super().forward(nn.functional.avg_pool1d(x[:, None], 2)[:, 0])
     data = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
-    def make(target): return MutualAutoencoder(Smoothed(1, 1), NormalNet(1, 2), standard_normal(), NormalNet(2, 1), target, data=data)
+    def make(target):
+        return MutualAutoencoder(Smoothed(1, 1), NormalNet(1, 2), standard_normal(),
+                                 NormalNet(2, 1), target, data=data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        runs = sweep(make, [.1, .2], data=torch.utils.data.DataLoader(data, batch_size=25), steps=7, progress=False)  # the last batch of a pass is smaller
+        # the last batch of a pass is smaller
+        runs = sweep(make, [.1, .2], data=torch.utils.data.DataLoader(data, batch_size=25), steps=7,
+                     progress=False)
     assert all(len(run.history) == 7 for run in runs)
 
 
@@ -178,7 +226,9 @@ def test_first_step_moves_what_has_a_gradient_by_lr():
     with seeded(1): mae = categorical_mae(.5, k=0)
     before = copy.deepcopy(mae)
     fit(mae, TEN, steps=1, lr=.1, progress=False)
-    moved = {net: max((a - b).abs().max().item() for a, b in zip(getattr(mae, net).parameters(), getattr(before, net).parameters()))
+    moved = {net: max((a - b).abs().max().item()
+                      for a, b in zip(getattr(mae, net).parameters(),
+                                      getattr(before, net).parameters()))
              for net in ("encoder", "decoder", "infomax")}
     assert_close(moved["decoder"], .1*learning_rate(0.), rtol=1e-3, atol=0)
     assert moved["infomax"] > 0
@@ -209,15 +259,19 @@ def test_histories_are_each_members_own():
 
 
 def test_sweep_of_one_is_a_fit():
-    how = {"steps": 20, "batch_size": 16, "lr": .01, "kl_weight": 2., "progress": False, "clip": .3, "hold_from": .1, "optimiser": torch.optim.RMSprop}
+    how = {"steps": 20, "batch_size": 16, "lr": .01, "kl_weight": 2., "progress": False, "clip": .3,
+           "hold_from": .1, "optimiser": torch.optim.RMSprop}
     run, = sweep(categorical_mae, [.5], seeds=[1], **how)
     with seeded(1): alone = categorical_mae(.5)
     fit(alone, seed=1, **how)
     for a, b in zip(run.mae.parameters(), alone.parameters()): assert_close(a, b, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("change", [{"batch_size": 16}, {"lr": .01}, {"kl_weight": 2.}, {"kl_weight": annealed(.5)}, {"seed": 5},
-                                    {"clip": .1}, {"hold_from": .5}, {"precision": "bfloat16"}, {"optimiser": torch.optim.SGD}])
+@pytest.mark.parametrize("change",
+                         [{"batch_size": 16}, {"lr": .01}, {"kl_weight": 2.},
+                          {"kl_weight": annealed(.5)}, {"seed": 5},
+                          {"clip": .1}, {"hold_from": .5}, {"precision": "bfloat16"},
+                          {"optimiser": torch.optim.SGD}])
 def test_every_argument_of_fit_matters(change):
     assert torch.equal(parameters(), parameters())
     assert not torch.equal(parameters(), parameters(**change))
@@ -225,7 +279,8 @@ def test_every_argument_of_fit_matters(change):
 
 def test_plain_and_targeted_members_keep_their_places():
     runs = sweep(categorical_mae, [.5, None], steps=2, progress=False)
-    assert [(r.target, r.mae.target, "asked" in r.history.keys()) for r in runs] == [(.5, .5, True), (None, None, False)]
+    found = [(r.target, r.mae.target, "asked" in r.history.keys()) for r in runs]
+    assert found == [(.5, .5, True), (None, None, False)]
 
 
 def test_a_failing_member_is_named_and_the_others_finish():
@@ -243,11 +298,15 @@ def test_a_failing_member_is_named_and_the_others_finish():
 def test_every_member_may_fail_at_once():
     class Breaks(CategoricalNet):
         "A decoder whose logits are NaN in training."
-        def forward(self, z): return torch.distributions.Categorical(logits=super().forward(z).logits*(float("nan") if self.training else 1.))
+        def forward(self, z):
+            logits = super().forward(z).logits*(float("nan") if self.training else 1.)
+            return torch.distributions.Categorical(logits=logits)
     def make(target):
         mae = categorical_mae(target)
-        return MutualAutoencoder(mae.encoder, Breaks(1, 10), mae.prior, mae.infomax, target, data=TEN)
-    with pytest.warns(UserWarning, match="failed at step 0"): runs = sweep(make, [.5, 1.], steps=3, progress=False)
+        return MutualAutoencoder(mae.encoder, Breaks(1, 10), mae.prior, mae.infomax, target,
+                                 data=TEN)
+    with pytest.warns(UserWarning, match="failed at step 0"):
+        runs = sweep(make, [.5, 1.], steps=3, progress=False)
     assert [len(r.history) for r in runs] == [0, 0]
 
 
@@ -275,15 +334,19 @@ def test_settings_are_given_back():
     torch.set_num_threads(2)
     try:
         parameters()
-        assert torch.get_num_threads() == 2 and torch.distributions.normal._standard_normal.__name__ == "_standard_normal"
+        assert (torch.get_num_threads() == 2
+                and torch.distributions.normal._standard_normal.__name__ == "_standard_normal")
         assert torch.distributions.Distribution._validate_args
     finally: torch.set_num_threads(before)
 
 
 def test_models_of_unlike_structure_or_settings_are_refused():
-    with pytest.raises(ValueError, match="differs in decoder"): sweep(lambda t: categorical_mae(t, width=int(100*t)), [.5, 1.])
-    with pytest.raises(ValueError, match="differs in codes"): sweep(lambda t: normal_mae(t, codes=int(10*t)), [.5, 1.])
-    with pytest.raises(ValueError, match="differs in decoder.net.1"): sweep(lambda t: with_activation(t, nn.Tanh if t > .6 else nn.ReLU), [.5, 1.])
+    with pytest.raises(ValueError, match="differs in decoder"):
+        sweep(lambda t: categorical_mae(t, width=int(100*t)), [.5, 1.])
+    with pytest.raises(ValueError, match="differs in codes"):
+        sweep(lambda t: normal_mae(t, codes=int(10*t)), [.5, 1.])
+    with pytest.raises(ValueError, match="differs in decoder.net.1"):
+        sweep(lambda t: with_activation(t, nn.Tanh if t > .6 else nn.ReLU), [.5, 1.])
 
 
 def test_equal_members_have_noise_of_their_own():
@@ -296,7 +359,8 @@ def test_progress_is_silent_when_off(capsys):
     fit(categorical_mae(.5), steps=5, progress=False)
     assert capsys.readouterr().err == ""
     history = fit(categorical_mae(.5), steps=5)
-    assert f"I {history['information'][-1]:.4f} of {history['asked'][-1]:.4f} nats" in capsys.readouterr().err
+    shown = f"I {history['information'][-1]:.4f} of {history['asked'][-1]:.4f} nats"
+    assert shown in capsys.readouterr().err
 
 
 class Rows(Dataset):
@@ -305,15 +369,21 @@ class Rows(Dataset):
     def __getitem__(self, i): return torch.full((1,), i/100 - 1), "a label"
 
 
-@pytest.mark.parametrize("data", [Rows(), DataLoader(Rows(), batch_size=50, shuffle=True, num_workers=2)])
+@pytest.mark.parametrize("data",
+                         [Rows(), DataLoader(Rows(), batch_size=50, shuffle=True, num_workers=2)])
 def test_data_may_be_read_row_by_row_and_by_workers(data):
     mae = normal_mae(None)
     history = fit(mae, data, steps=12, batch_size=50, validation=Rows(), every=5, progress=False)
-    assert len(history) == 12 and history.looks["step"].tolist() == [5, 10, 12] and np.isfinite(history.looks["validation"]).all()
+    assert len(history) == 12 and history.looks["step"].tolist() == [5, 10,
+                                                                     12] and np.isfinite(
+                                                                         history.looks[
+                                                                             "validation"]).all()
 
 
 def test_a_look_changes_nothing():
-    plain, watched = (parameters(), parameters(validation=TEN, every=3, callbacks=[lambda look: look.mae.sample(3)], stop=.01))
+    plain, watched = (parameters(),
+                      parameters(validation=TEN, every=3,
+                                 callbacks=[lambda look: look.mae.sample(3)], stop=.01))
     assert torch.equal(plain, watched)
 
 
@@ -321,7 +391,8 @@ def test_a_callback_stops():
     with seeded(1): mae = categorical_mae(.5)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        history = fit(mae, steps=50, every=10, callbacks=[lambda look: look.step == 20], progress=False)
+        history = fit(mae, steps=50, every=10, callbacks=[lambda look: look.step == 20],
+                      progress=False)
     assert len(history) == 20
 
 
@@ -335,13 +406,18 @@ def test_tensorboard_gets_every_look(tmp_path):
 def test_fit_and_sweep_show_the_fields_of_how():
     shown = inspect.signature(fit).parameters
     assert [f.name for f in dataclasses.fields(How)] == [*shown][2:]
-    assert all(shown[f.name].default == f.default and shown[f.name].kind == inspect.Parameter.KEYWORD_ONLY for f in dataclasses.fields(How))
+    assert all(shown[f.name].default == f.default
+               and shown[f.name].kind == inspect.Parameter.KEYWORD_ONLY
+               for f in dataclasses.fields(How))
     refused = shown.keys() - inspect.signature(sweep).parameters.keys() - {"mae", "data"}
     assert refused == {"seed", "validation", "every", "stop", "callbacks", "checkpoint"}
     for name in refused:
-        with pytest.raises(TypeError, match=f"{name} got a int in `sweep`, but takes"): sweep(categorical_mae, [.5], **{name: 1})
-    for call in (lambda: fit(categorical_mae(), step=1), lambda: sweep(categorical_mae, [.5], step=1)):
-        with pytest.raises(TypeError, match="got the keyword 'step', but takes steps, batch_size"): call()
+        with pytest.raises(TypeError, match=f"{name} got a int in `sweep`, but takes"):
+            sweep(categorical_mae, [.5], **{name: 1})
+    for call in (lambda: fit(categorical_mae(), step=1), lambda: sweep(categorical_mae, [.5],
+                                                                       step=1)):
+        with pytest.raises(TypeError, match="got the keyword 'step', but takes steps, batch_size"):
+            call()
     with pytest.raises(TypeError, match="positional"): fit(categorical_mae(), TEN, 10)
 
 
