@@ -13,10 +13,8 @@ from collections.abc import KeysView, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 from ..checks import require
 from ..mae import MutualAutoencoder, Terms
@@ -56,8 +54,9 @@ class History:
         last = ', '.join(f'{k} {v[-1]:.4f}' for k, v in self.series.items()) if len(self) else ''
         return f"History of {len(self)} steps" + f": last {last}"*bool(last)
 
-    def plot(self) -> Figure:
-        "Figure of ELBO, information and multiplier by step: single steps pale, means of 50 bold."
+    def plot(self) -> Any:
+        "Matplotlib figure of the series by step: single steps pale, means of 50 bold."
+        import matplotlib.pyplot as plt
         panels = _PANELS if 'asked' in self.series else _PANELS[:1]
         size = (9 if len(panels) > 1 else 4, 2.6)
         fig, axes = plt.subplots(1, len(panels), figsize=size, layout='constrained', squeeze=False)
