@@ -39,6 +39,7 @@ ALLOWED = {
     "subclassed by users": "Head WordNet",
     "written into saved models as the name of a class": "Pictures Pixels MaskedConv Block",
     "an extra with a page of its own": "MutualCodes Explorable",
+    "draws the logo on the page about the site": "svg_tree",
     "called by readers of a chapter": "read_idx words_of python_sentences normal_pdf "
                                       "figure_4_data figure_5_data figure_6_data",
     "switched off by the chapter on costs": "keep_memory python_state",
