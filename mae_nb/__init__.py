@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['TASKS', 'WHERE']
 
-# %% ../nbs/reference/00_names.ipynb #92372b71
+# %% ../nbs/reference/00_names.ipynb #eef9f920
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+# %% ../nbs/reference/00_names.ipynb #92372b71
 # for type checkers, which do not follow `__getattr__`
 if TYPE_CHECKING: from mae_nb.all import *  # noqa: F403
 

@@ -11,7 +11,7 @@ import inspect
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
 from typing import Annotated, Any, get_args, get_origin
@@ -67,7 +67,11 @@ def _in_lines(
 # %% ../nbs/use/06_command.ipynb #ba6e2897
 class Named(argparse.Action):
     "Stores the value of an option that is written `-n` or `--batch-size`."
-    def __init__(self, option_strings, dest, **how):
+    def __init__(self,
+        option_strings:Sequence[str], # the names of the option, such as '--batch_size'
+        dest:str, # the name of the argument
+        **how, # as argparse.Action takes them
+    ):
         names = [name.lstrip('-').replace('_', '-') for name in option_strings]
         super().__init__([f"-{n}" if len(n) == 1 else f"--{n}" for n in names], dest, **how)
 
@@ -108,7 +112,7 @@ def _option(
 def command(
     func:Callable[..., None], # annotated as for fastcore 2
 ) -> Callable[..., None]:
-    "`func` as a command of the shell; with arguments, a function. Both end as `_in_lines` does."
+    "`func` as a command of the shell; with arguments, a function. Errors of both are one line."
     helps, signature = docments(func), inspect.signature(func)
     @wraps(func)
     def run(*args, **kwargs):

@@ -3,6 +3,7 @@
 Names are explained, equations executed, pictures described, links lead somewhere, and Pandoc reads
 every formula.
 """
+import dataclasses
 import importlib
 import inspect
 import re
@@ -65,6 +66,10 @@ def test_names(module):
         kinds = (types.FunctionType, property, classmethod, staticmethod)
         for k, f in vars(thing).items() if inspect.isclass(thing) else ():
             assert k.startswith("_") or not isinstance(f, kinds) or f.__doc__, f"{name}.{k}"
+        if dataclasses.is_dataclass(thing):
+            comments = docments(thing)
+            assert all(comments.get(field.name) for field in dataclasses.fields(thing)), name
+            continue
         own = inspect.isclass(thing) and "__init__" in vars(thing)
         explained = thing.__init__ if own else thing
         if not inspect.isclass(explained): assert not unexplained(explained), name

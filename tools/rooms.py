@@ -315,7 +315,7 @@ def figures() -> list[Figure]:
     return [sizes(), *directions(), light(), *doors(), *privacy(), *untested(), *widths()]
 
 
-def main(shown: int) -> list[bool]:
+def main(shown: int = 40) -> list[bool]:
     "Print the table, then what is over a limit; returns which figures hold."
     found = figures()
     print(f"{'':72}   value   limit", *found, sep="\n")

@@ -30,7 +30,7 @@ def _objective(
     kl_weight:Tensor, # weight of the rate
     hold:Tensor, # one: the constraint is on; zero: not yet
 ) -> Tensor: # what is climbed, (members,)
-    "The objective of every member: Eq. (1) of the model, with the coefficient of Eq. (3)."
+    "The objective of every member: Eq. (1) of the model, its coefficient Eq. (3) of control."
     value = terms.reconstruction - kl_weight*terms.rate
     if members.base.target is not None:
         coefficient = control(hold*(asked - terms.information).detach())
