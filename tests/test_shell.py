@@ -463,8 +463,8 @@ def environment():
 
 def test_stopped_by_ctrl_c_and_resumed_to_the_bit(sh):
     options = "--target .5 --steps 300 --width 8 --latents 1 --tol 9 --out"
-    soon = ("import mae_nb.train, mae_nb.files; "
-            "mae_nb.train.Pace = lambda: mae_nb.files.Pace(first=0.)")
+    soon = ("import mae_nb.training.resume, mae_nb.files; "
+            "mae_nb.training.resume.Pace = lambda: mae_nb.files.Pace(first=0.)")
     Path("mae_train").write_text(f"{soon}; from mae_nb.shell import mae_train; mae_train()")
     process = subprocess.Popen([sys.executable, "mae_train",
                                 *f"table.csv {options} run --quiet".split()],
@@ -482,7 +482,7 @@ def test_stopped_by_ctrl_c_and_resumed_to_the_bit(sh):
             and f"stopped after step {step}," in err)
     assert f"training is at step {step}" in sh("mae_info run")[2]
     code, _, err = sh(f"mae_train table.csv {options} run")
-    assert code == 0 and f"going on from step {step}\n" in err
+    assert code == 0 and f"continuing from step {step}\n" in err
     code, _, err = sh(f"mae_train table.csv {options} run --seed 5")
     assert code == 1 and "going on" not in err and "where a run with another seed lies" in err
     assert sh(f"mae_train table.csv {options} whole --quiet")[0] == 0
