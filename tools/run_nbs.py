@@ -30,7 +30,7 @@ def skipped(cell, slow: bool) -> bool:
 
 
 def tree(node) -> list | str:
-    "The syntax tree of code, the same in all versions of Python, without imports and empty strings."
+    "The syntax tree of code without imports, the same in all versions of Python."
     if not isinstance(node, ast.AST): return repr(node)
     # a name means the same wherever it comes from; some versions end an f-string with an empty part
     fields = {name: value for name, value in ast.iter_fields(node)
