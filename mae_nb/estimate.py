@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.func import functional_call
-from mae_nb.core import (
-    draws, has_icdf, has_path, is_enumerable, log_mean_exp, prior_grid, with_score,
-)
+from .core import draws, has_icdf, has_path, is_enumerable, log_mean_exp, prior_grid
+from .core import with_score
 from .elbo import log_weights
 from .supports import log_prob_of
 
