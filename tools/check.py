@@ -14,6 +14,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from fnmatch import fnmatch
 from multiprocessing import get_context
 from pathlib import Path
@@ -164,11 +165,17 @@ def in_turn(nb: Path) -> int:
     return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
 
+def in_a_process(f: Callable, *args):
+    "`f(*args)`, in a new process that may start others."
+    with ProcessPoolExecutor(1, get_context("spawn")) as one: return one.submit(f, *args).result()
+
+
 def notebooks() -> Tally:
     "nbdev_test: every notebook runs, its asserts hold, and it gives what it stores"
     results, turns = [], sorted(reversed(NOTEBOOKS), key=in_turn)
-    with get_context("spawn").Pool(2, maxtasksperchild=1) as pool:
-        for path, wrong, seconds in pool.imap_unordered(test_notebook, turns):
+    with ThreadPoolExecutor(2) as pool:  # two notebooks at a time, which may start processes
+        for done in as_completed([pool.submit(in_a_process, test_notebook, nb) for nb in turns]):
+            path, wrong, seconds = done.result()
             how = "FAILED" if wrong else "passed"
             said = f"{address(path)}: {how} in {seconds:.0f} s"
             print(said + f"\n{wrong}"*bool(wrong), flush=True)

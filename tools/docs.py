@@ -79,8 +79,10 @@ def callout(m: re.Match) -> str:
 
 
 def plain_code(text: str) -> str:
-    "Without the links that nbdev puts into comments of signatures, where they cannot be followed."
-    def plain(block: re.Match) -> str: return re.sub(r"\[`([^`]+)`\]\([^)]*\)", r"\1", block[0])
+    "Signatures without the links that nbdev puts into comments, and without modules before types."
+    def plain(block: re.Match) -> str:
+        code = re.sub(r"\[`([^`]+)`\]\([^)]*\)", r"\1", block[0])
+        return re.sub(r"(?<![\w.'])(?:[a-z_]\w*\.)+(?=[A-Z]\w)", "", code)
     return re.sub(r"^```.*?^```", plain, text, flags=re.M | re.S)
 
 
