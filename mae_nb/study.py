@@ -228,12 +228,13 @@ class Study:
         numbers:Sequence[str], # names of the numbers that are kept, in their order
         columns:Sequence[Column], # of the printed table
         seeds:int=3, # of each model: 0, 1, ...
-        jobs:int=2, # processes at a time; 0: this one (a process that used CUDA cannot fork)
+        jobs:int|None=None, # processes; 0: this one; None: 2, or 0 if torch is built with CUDA
         width:int=21, # of the column of names, characters
     ):
         self.build, self.train, self.measure = build, train, measure
         self.numbers, self.columns, self.width = list(numbers), list(columns), width
-        self.seeds, self.jobs = seeds, jobs
+        self.seeds = seeds
+        self.jobs = (0 if torch.version.cuda else 2) if jobs is None else jobs
         self.table: dict[tuple[str, int], list[float]] = {} # (name, seed) -> numbers
         self.kept: dict[str, MutualAutoencoder] = {} # the models of seed 0
 
