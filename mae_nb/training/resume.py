@@ -20,7 +20,6 @@ from ..checks import refuse
 from ..files import Checkpoints, Pace, digest, seal
 from ..prior import prior_values
 from ..structure import settings
-from .alike import control_settings
 from .step import Training
 
 # %% ../../nbs/training/08_resume.ipynb #c350b73e
@@ -44,8 +43,7 @@ def _described_model(
     shapes = [f'{name} {tuple(t.shape)} {t.dtype}' for name, t in saved.items()]
     # A setting that models had once, so that states which were saved then can be continued.
     plain = sorted(map(str, settings(mae) | {('joint', False)}))
-    control = () if isinstance(mae.control, str) else control_settings(mae.control)
-    model = [*plain, *shapes, *fixed, digest(fixed.values()), prior_values(mae.prior_net), *control]
+    model = [*plain, *shapes, *fixed, digest(fixed.values()), prior_values(mae.prior_net)]
     return seal(repr(model).encode())
 
 # %% ../../nbs/training/08_resume.ipynb #4a527470
