@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Transform
+from torch.distributions import AffineTransform, Distribution, Independent, Normal, Transform
+from torch.distributions import TransformedDistribution
 from .checks import refuse
 from .context import evaluating, modules_in, seeded
 
@@ -52,6 +53,16 @@ def _parameter_of(
                "parameters as they are, or a module whose forward() returns the distribution")
     return leaf
 
+# %% ../nbs/model/02_prior.ipynb #52382da0
+def _scaled(
+    law:Distribution, # over real numbers
+    by:Tensor, # a positive number, ()
+) -> Distribution:
+    "The distribution of `by` times a draw of `law`."
+    if type(law) is Normal: return Normal(by*law.loc, by*law.scale)
+    if type(law) is not Independent: return TransformedDistribution(law, AffineTransform(0., by))
+    return Independent(_scaled(law.base_dist, by), law.reinterpreted_batch_ndims)
+
 # %% ../nbs/model/02_prior.ipynb #fd9d7b9b
 class Prior(nn.Module):
     "p(z) as a module, whose parameters are those of the distribution."
@@ -60,6 +71,7 @@ class Prior(nn.Module):
     ):
         super().__init__()
         self.learnt, self.given = nn.ParameterList(), None
+        self.register_buffer('spread', None) # a factor of the codes; None: one
         if isinstance(prior, nn.Module):
             self.make = prior
             return
@@ -72,7 +84,11 @@ class Prior(nn.Module):
         self.given = _moved(prior, place)
 
     def forward(self) -> Distribution:
-        "p(z) at the present parameters."
+        "p(z) at the present parameters and spread."
+        return self.whole() if self.spread is None else _scaled(self.whole(), self.spread)
+
+    def whole(self) -> Distribution:
+        "p(z) at the present parameters, with a spread of one."
         if self.given is None: return self.make()
         if not len(self.learnt): return self.given
         return _moved(self.given, lambda l: self.learnt[l.which].expand(l.shape), _Learnt)
@@ -82,9 +98,16 @@ class Prior(nn.Module):
         self.given = _moved(self.given, fn)
         return super()._apply(fn, recurse)
 
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        "Take the spread along where there is one; states of older versions have none."
+        spread = state_dict.get(f'{prefix}spread')
+        self.spread = None if spread is None else torch.ones_like(spread)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def extra_repr(self) -> str:
-        "The distribution that was given."
-        return '' if self.given is None else str(self.given)
+        "The distribution that was given, and its spread."
+        spread = '' if self.spread is None else f'spread={self.spread.item():.4f}'
+        return ', '.join(filter(None, ['' if self.given is None else str(self.given), spread]))
 
 # %% ../nbs/model/02_prior.ipynb #d0aa1101
 @torch.enable_grad()
