@@ -54,9 +54,9 @@ class _Shorter(torch.fx.Interpreter):
         if target in _SCALED and others[0] == 1 and x.is_floating_point(): return x
         if target is _aten.bmm.default:
             y, = others
-            if x.shape[2] == 1: return x*y
-            # a transposed matrix, as in the gradient of a weight
-            if x.stride(2) > 1 and y.shape[2] <= x.shape[1]: return torch.bmm(y.mT, x.mT).mT
+            if x.shape[2] == 1: return (x*y).contiguous()
+            # a transposed matrix times a narrow one, as in the gradient of a weight
+            if x.stride(2) > 1 and y.shape[2] <= 8: return torch.bmm(y.mT, x.mT).mT.contiguous()
         return super().call_function(target, args, kwargs)
 
 def _shortened(
