@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent
+from torch.autograd.function import once_differentiable
+from torch.distributions import Distribution, Independent, Normal
 from torch.func import functional_call
 from .core import draws, has_icdf, has_path, is_enumerable, log_mean_exp, prior_grid
 from .core import with_score
@@ -42,14 +43,58 @@ def can_integrate(
     "Is the datum one number, or one of few values, so that a grid of codes gives its evidence?"
     return is_enumerable(px) or math.prod(getattr(px, 'event_shape', (0,))) == 1
 
+# %% ../nbs/theory/04_estimate.ipynb #e78afe93
+class _NormalEvidence(torch.autograd.Function):
+    "The log of a mixture of normals, with the gradient of Eq. (1)."
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        x:Tensor, # values, (m,)
+        mean:Tensor, # of each normal, (n,)
+        sd:Tensor, # of each normal, (n,)
+        log_w:Tensor, # log-weights, which get no gradient, (n,)
+    ) -> tuple[Tensor, Tensor, Tensor]: # log-density (m,); shares and distances, (m, n) each
+        "The log-density at each value."
+        u = (x[:, None] - mean.contiguous()).div_(sd)
+        log_p = torch.addcmul(log_w - sd.log() - _LOG_ROOT, u, u, value=-.5)
+        # smaller terms change no sum in float32, and `exp` is slow where it underflows
+        log_p = torch.maximum(log_p, log_p.amax(1, keepdim=True) - 40)
+        share = log_p.softmax(1)
+        # any term is its share of the sum
+        return log_p.diagonal() - share.diagonal().log(), share, u
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        "Keep what the gradient needs."
+        _, share, u = output
+        ctx.mark_non_differentiable(share, u)
+        ctx.save_for_backward(inputs[2], share, u)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g, *_) -> tuple: # like the inputs
+        "The gradient, from that of each log-density, (m,)."
+        sd, share, u = ctx.saved_tensors
+        pull = share*u
+        to_mean = g @ pull/sd
+        to_x = -g*pull.div_(sd).sum(1)
+        return to_x, to_mean, g @ pull.mul_(u) - g @ share/sd, None
+
+_LOG_ROOT = math.log(2*math.pi)/2
+
 # %% ../nbs/theory/04_estimate.ipynb #cd623c93
 def _by_quadrature(
     px:Distribution, # p(x|z) at the codes of a grid
     log_w:Tensor, # log-weights of these codes, (n,)
 ) -> Callable[[Tensor, Tensor], Tensor]: # x (s, n or 1, *event), log p(x|z) (s, n) -> (s, n or 1)
     "log p(x) as a sum over the grid that x was drawn at; shared values are summed once."
+    one = px.base_dist if isinstance(px, Independent) else px
     def log_evidence(x, log_px):
         if x.shape[1] < len(log_w): return (log_px + log_w).logsumexp(-1, keepdim=True)
+        if type(one) is Normal and x.numel() == one.loc.numel() == len(log_w):
+            mean, sd = one.loc.flatten(), one.scale.flatten()
+            return _NormalEvidence.apply(x.flatten(), mean, sd, log_w.to(sd))[0][None]
         # smaller terms change no sum in float32, and `exp` is slow where it underflows
         least = (log_px + log_w).detach() - 40
         return (px.log_prob(x.unsqueeze(2)) + log_w).clamp(min=least.unsqueeze(-1)).logsumexp(-1)

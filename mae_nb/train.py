@@ -97,14 +97,15 @@ def _train(
     size = sum(p.numel() for p in run.members.trained)
     measured = data.validation is not None or how.stop is not None or len(how.callbacks) > 0
     target = run.target if maes[0].target is not None else None
+    timed = not how.compile and run.members.device.type == 'cpu'
     try:
-        with (training_settings(size*how.batch_size), in_training(maes), kept(run) as save,
-              ProgressBar(how.steps, target, how.progress) as bar):
+        with (training_settings(size*how.batch_size, timed) as take, in_training(maes),
+              kept(run) as save, ProgressBar(how.steps, target, how.progress) as bar):
             maes[0].columns = data.columns or maes[0].columns
             going = bool(run.safe.alive.any())
             while going and run.step < how.steps and not run.stopped:
                 save()
-                going = run.advance()
+                going = take(run.advance)
                 if not going: break
                 bar.show(run.step - 1, run.rows, run.safe.alive)
                 due = run.step % how.every == 0 or run.step == how.steps

@@ -7,8 +7,12 @@ __all__ = ['keep_memory', 'training_settings', 'in_training']
 
 # %% ../../nbs/training/02_machine.ipynb #d7ba70cb
 import ctypes
-from collections.abc import Iterator, Sequence
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch.distributions import lowrank_multivariate_normal, multivariate_normal, normal, studentT
@@ -27,6 +31,52 @@ def keep_memory(
     mallopt(-3, 2**25) # M_MMAP_THRESHOLD, the largest allowed
     malloc_trim(most)
 
+# %% ../../nbs/training/02_machine.ipynb #05c59f24
+class _Threads:
+    "The number of threads of a run: found by timing its steps, and again now and then."
+    def __init__(self,
+        numbers:Sequence[int], # of threads to choose from, rising; one alone is not timed
+        clock:Callable[[], float]=time.perf_counter, # seconds
+        turns:int=3, # steps for each number in one trial
+        warm:int=2, # steps before the first trial
+        pause:float=10., # least time between two trials, seconds
+        share:float=.05, # of the time that trials may lose
+    ):
+        self.numbers, self.clock, self.turns, self.warm = list(numbers), clock, turns, warm
+        self.pause, self.share, self.again = pause, share, -math.inf
+        self.best, self.queue = self.numbers[0], list[int]()
+        self.times: dict[int, list[float]] = {}
+        torch.set_num_threads(self.best)
+
+    def __call__(self,
+        step:Callable[[], Any], # of a run
+    ) -> Any: # what it returns
+        "Take a step, on the number of threads that is being tried or has been found best."
+        if len(self.numbers) == 1: return step()
+        start, self.warm = self.clock(), self.warm - 1
+        if self.warm < 0 and not self.queue and start >= self.again:
+            self.queue, self.times = self.numbers*self.turns, {}
+        if not self.queue: return step()
+        torch.set_num_threads(number := self.queue.pop(0))
+        found = step()
+        self._note(number, self.clock() - start)
+        return found
+
+    def _note(self,
+        number:int, # of threads
+        seconds:float, # that a step took
+    ):
+        "Record a time; after the last of a trial, choose."
+        self.times.setdefault(number, []).append(seconds)
+        if seconds > 2*min(map(min, self.times.values())):
+            self.queue = [n for n in self.queue if n != number]
+        if self.queue: return
+        typical = {n: statistics.median(times) for n, times in self.times.items()}
+        self.best = min(n for n in typical if typical[n] <= 1.1*min(typical.values()))
+        lost = sum(t - typical[self.best] for times in self.times.values() for t in times)
+        self.again = self.clock() + max(self.pause, lost/self.share)
+        torch.set_num_threads(self.best)
+
 # %% ../../nbs/training/02_machine.ipynb #f62fcbcd
 _NOISY = normal, multivariate_normal, lowrank_multivariate_normal, studentT
 
@@ -34,15 +84,18 @@ _NOISY = normal, multivariate_normal, lowrank_multivariate_normal, studentT
 @contextmanager
 def training_settings(
     work:int, # parameters times data of a step
-) -> Iterator[None]:
+    timed:bool=True, # may the number of threads change from step to step?
+) -> Iterator[_Threads]: # takes the steps
     "A block with threads, noise, memory and validation as training needs them."
     threads, noise = torch.get_num_threads(), normal._standard_normal
     def draw(shape, dtype, device): return torch.randn(shape, dtype=dtype, device=device)
-    torch.set_num_threads(max(1, min(threads, work >> 22)))
+    most = threads if work >> 23 else 1
+    numbers = {1, math.isqrt(most), most} if timed else {most}
     for module in _NOISY: module._standard_normal = draw  # type: ignore[attr-defined]
     keep_memory(2**30)
     try:
-        with validating(False), torch.inference_mode(False), torch.enable_grad(): yield
+        with validating(False), torch.inference_mode(False), torch.enable_grad():
+            yield _Threads(sorted(numbers))
     finally:
         torch.set_num_threads(threads)
         for module in _NOISY: module._standard_normal = noise  # type: ignore[attr-defined]

@@ -7,6 +7,8 @@ __all__ = ['python_state', 'Recorded']
 
 # %% ../../nbs/training/05_tape.ipynb #e4153b09
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +38,36 @@ def python_state(
 ) -> tuple:
     "The plain attributes of a model, which a forward pass may change unseen by any tensor."
     return tuple(sorted(settings(mae), key=str))
+
+# %% ../../nbs/training/05_tape.ipynb #873dd4be
+_aten = torch.ops.aten
+_SHAPED = _aten.view.default, _aten._unsafe_view.default, _aten.expand.default
+_SCALED = _aten.mul.Scalar, _aten.pow.Tensor_Scalar
+
+class _Shorter(torch.fx.Interpreter):
+    "A recording that runs without idle operations, and with quicker products of narrow matrices."
+    def call_function(self, target:Any, args:tuple, kwargs:dict) -> Any:
+        "The value of one operation."
+        x, *others = args or (None,)
+        if target is _aten.detach.default: return x
+        if target in _SHAPED and list(x.shape) == others[0]: return x
+        if target in _SCALED and others[0] == 1 and x.is_floating_point(): return x
+        if target is _aten.bmm.default:
+            y, = others
+            if x.shape[2] == 1: return (x*y).contiguous()
+            # a transposed matrix times a narrow one, as in the gradient of a weight
+            if x.stride(2) > 1 and y.shape[2] <= 8: return torch.bmm(y.mT, x.mT).mT.contiguous()
+        return super().call_function(target, args, kwargs)
+
+def _shortened(
+    tape:torch.fx.GraphModule, # tensors -> tensors
+    *tensors, # what it was recorded with; may be changed
+) -> torch.fx.GraphModule:
+    "A recording of the same values with fewer and quicker operations."
+    tape = make_fx(_Shorter(tape).run)(*tensors)
+    tape.graph.eliminate_dead_code()
+    tape.recompile()
+    return tape
 
 # %% ../../nbs/training/05_tape.ipynb #f22501c9
 class Recorded:
@@ -76,6 +108,7 @@ class Recorded:
         played = tree_flatten(on_copies(torch.inference_mode()(tape)))[0]
         same = all(torch.equal(a, b) for a, b in zip(live, played))
         if python_state(self.mae) == before and same:
+            tape = on_copies(partial(_shortened, tape))
             if self.compile: return torch.no_grad()(_compiled(tape))
             return torch.inference_mode()(tape)
         if self.compile:
