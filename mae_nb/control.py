@@ -71,10 +71,13 @@ class Controller:
     tensors: ClassVar[tuple[str, ...]] = ('multiplier',)
     # the coefficient that is reported in histories
     multiplier = torch.zeros(1)
-    # a factor of the weight of the rate, at this step
-    rate_weight: float|Tensor = 1.
     # is what the model says too much taken off after training, by the spread of its prior?
     settles: ClassVar[bool] = False
+
+    @property
+    def rate_weight(self) -> float|Tensor: # (members,)
+        "A factor of the weight of the rate, at this step."
+        return 1.
 
     def start(self:_C,
         members:int=1, # models controlled at once

@@ -199,11 +199,11 @@ def _by_sites(
 ) -> Tensor: # (n,)
     "The pointwise information, with the gradient of local expectations. Eq. (1)"
     n = len(z)
-    def laws_of(px): # log p_j(v|z), (v, codes, sites); smaller terms change no sum
-        base = sites_of(px)
-        values = base.enumerate_support(expand=False)
-        return base.log_prob(values).clamp(min=-40).flatten(2)
-    def own_of(px, x): return sites_of(px).log_prob(x).flatten(1).clamp(min=-40)
+    # log p_j(v|z), (v, codes, sites); smaller terms change no sum
+    def laws_of(px):
+        values = px.base_dist.enumerate_support(expand=False)
+        return px.base_dist.log_prob(values).clamp(min=-40).flatten(2)
+    def own_of(px, x): return px.base_dist.log_prob(x).clamp(min=-40).flatten(1)
     with torch.no_grad():
         proposal = infomax(x)
         codes = torch.cat([z[None], proposal.sample((k,))])
@@ -252,14 +252,14 @@ def model_terms(
     n:int=256, # codes
 ) -> ModelTerms: # in nats
     "The estimate of I_p(z, x) from samples of the model, and the bound that trains `infomax`."
-    grid = k is None and can_grid(prior)
+    grid, many = k is None and can_grid(prior), 16 if k is None else k
     if grid: z, log_w = _codes_on_grid(decoder, prior, n)
     else:
         z = prior.sample((n,))
         log_w = z.new_full((n,), -math.log(n))
     px, p_z = decoder(z), _Constant(prior)
     if grid and can_integrate(px): log_evidence = _by_quadrature(px, log_w)
-    else: log_evidence = _by_sandwich(decoder, infomax, p_z, z, px, 16 if k is None else k)
+    else: log_evidence = _by_sandwich(decoder, infomax, p_z, z, px, many)
     path, sites = has_path(px), k != 0 and sites_of(px) is not None
     x, w = draws(px, n=1, stratified=True) if path else (px.sample((1,)), torch.ones(()))
     log_px = px.log_prob(x)
@@ -268,7 +268,7 @@ def model_terms(
         # Barber & Agakov
         if k == 0: pointwise = _log_prob_of_codes(_frozen(infomax), x, z) - p_z.log_prob(z)
         elif not sites: pointwise = log_px - log_evidence(x, log_px)
-    if sites: pointwise = _by_sites(decoder, infomax, p_z, z, px, x[0], 16 if k is None else k)[None]
+    if sites: pointwise = _by_sites(decoder, infomax, p_z, z, px, x[0], many)[None]
     elif not path: pointwise = with_score(pointwise[0], log_px[0])[None]
     information = (log_w.exp()*(w*pointwise).sum(0)).sum()
     bound = w.detach()*(_log_prob_of_codes(infomax, x.detach(), z) - p_z.log_prob(z))

@@ -70,11 +70,15 @@ def _by_recipe(
     if not isinstance(arguments, dict) or arguments.keys() & {'device', 'dtype', 'data'}:
         refuse('path', f"a model with arguments {arguments!r:.40}", "those that `mae.save` wrote")
     arguments = {k: v for k, v in arguments.items() if (k, v) != ('joint', False)}
-    if 'control' in arguments: arguments['control'] = control_from_json(arguments['control'])
-    try: return make(target=about.get('target'), **arguments)
+    # what is chosen where nothing was given may have changed since
+    now = {name: about[name] for name in SETTINGS if name in about} | arguments
+    if 'control' in now: now['control'] = control_from_json(now['control'])
+    try: mae = make(target=about.get('target'), **now)
     except (TypeError, ValueError, RuntimeError, AttributeError, MemoryError) as e:
         refuse('path', f"a model that {name} cannot make ({str(e):.200})",
                "one saved by this version or an older one")
+    mae.recipe = name, arguments
+    return mae
 
 # %% ../nbs/model/06_loading.ipynb #54c956fd
 def _check_made(
@@ -98,6 +102,8 @@ def _give_weights(
     weights:dict[str, Tensor], # by name
 ):
     "Copy weights into a model; those of another model are refused."
+    # of a model that has settled
+    if 'prior_net.spread' in weights: mae.prior_net.spread = torch.ones(())
     here, fixed = kept_tensors(mae), kept_tensors(mae).keys() - mae.state_dict().keys()
     for name in sorted(mae.state_dict().keys() | weights.keys()):
         was, got = (tuple(t[name].shape) if name in t else 'nothing' for t in (here, weights))

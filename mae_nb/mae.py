@@ -135,22 +135,27 @@ class MutualAutoencoder(_Autoencoder):
         prior:Distribution|nn.Module, # p(z), event shape (d_z,); or a module that returns it
         infomax:nn.Module|None=None, # x -> r(z|x); not needed for a plain VAE
         target:float|None=None, # nats; None: a plain VAE
-        control:Any='pi', # 'pi', 'gentle' (small gains), 'penalty' (the poster's) or a controller
+        # 'pi', 'spread', 'gentle' (small gains), 'penalty' (the poster's) or a controller; None:
+        # 'spread' where sites of few values are independent given the code, else 'pi'
+        control:Any=None,
         # proposals of the estimate that is controlled; 0: the poster's bound;
-        # None: quadrature where possible, else 16
+        # None: quadrature where possible, else 4 with 'spread' and 16 without
         k:int|None=None,
-        codes:int|None=None, # of the estimate at each step; None: 256 by quadrature, else 128
+        # of the estimate at each step; None: 256 by quadrature, else 32 with 'spread', 128 without
+        codes:int|None=None,
         data:Any=None, # what `fit` trains on unless told otherwise
         device:torch.device|str|None=None, # where nets and prior go; None: where they are
         dtype:torch.dtype|None=None, # their precision; None: as it is
     ):
-        controller_of(control)
+        if control is not None: controller_of(control)
         k = None if k is None else check_count('k', k, least=0)
         super().__init__(encoder, decoder, prior, infomax, data, device, dtype)
-        self.control, self.k = control, k
+        shrinks = self._found.shrinks and k != 0
+        self.control, self.k = control or ('spread' if shrinks else 'pi'), k
         self._target:float|None = None
         self.target = target
-        most = 256 if k is None and self._found.quadrature else 128
+        most = 32 if self.settles else 128
+        if k is None and self._found.quadrature: most = 256
         self.codes = check_count('codes', most if codes is None else codes, least=2)
         # the last certificate, and the fingerprint of the model that it was given to
         self.certified:tuple = ()
@@ -172,12 +177,18 @@ class MutualAutoencoder(_Autoencoder):
         x:Tensor, # data, (batch, *event)
     ) -> Terms: # scalars
         "The terms of the objective on a batch. Eq. (1)"
-        prior = self.prior
+        prior, k = self.prior, self.k
+        if k is None and self.settles: k = 4
         e = elbo(x, self.encoder, self.decoder, prior)
         zero = e.rate.new_zeros(())
         model = (zero, zero) if self.target is None or self.infomax is None else model_terms(
-            self.decoder, self.infomax, prior, self.k, self.codes)
+            self.decoder, self.infomax, prior, k, self.codes)
         return Terms(e.reconstruction.mean(), e.rate.mean(), *model)
+
+    @property
+    def settles(self) -> bool:
+        "Is what the model says too much taken off after training, by the spread of its prior?"
+        return controller_of(self.control).settles
 
     @property
     def proposal(self) -> nn.Module:

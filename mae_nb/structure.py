@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from .checks import check_count, distribution_of, refuse
 from .context import evaluating, measuring, seeded
-from .control import Penalty, PIMultiplier, ceiling
+from .control import Penalty, PIMultiplier, Spread, ceiling
 from .elbo import rate
-from .estimate import can_grid, can_integrate
+from .estimate import can_grid, can_integrate, sites_of
 from .inputs import Takes, takes_of
 from .prior import Prior, check_learnt
-from .supports import log_prob_of
+from .supports import is_everywhere, log_prob_of, support_of
 
 # %% ../nbs/model/03_structure.ipynb #e6e2ea6f
 class Parts(nn.Module):
@@ -137,6 +137,8 @@ class _Checked(NamedTuple):
     "What is found when the parts are run."
     ceiling: float # the most that x can carry, nats
     quadrature: bool # whether the information can be estimated by quadrature
+    # whether sites of few values are independent given real codes, so that the prior can shrink
+    shrinks: bool
     takes: Takes # the data
 
 # %% ../nbs/model/03_structure.ipynb #d787303f
@@ -162,7 +164,8 @@ def check_model(
         _check_codes(model, prior, x)
         check_learnt(model.prior_net)
         with torch.enable_grad(): takes = takes_of(_run_net('decoder', model.decoder, z))
-        return _Checked(ceiling(px), can_grid(prior) and can_integrate(px), takes)
+        shrinks = sites_of(px) is not None and is_everywhere(support_of(prior))
+        return _Checked(ceiling(px), can_grid(prior) and can_integrate(px), shrinks, takes)
 
 # %% ../nbs/model/03_structure.ipynb #e251fd60
 def materialise(
@@ -183,7 +186,7 @@ SETTINGS = 'control', 'k', 'codes'
 ANSWERS = 'answers.' # begins the names of the tensors that tell what a saved model computes
 
 # %% ../nbs/model/03_structure.ipynb #ccc55604
-_CONTROLLERS = {kind.__name__: kind for kind in (PIMultiplier, Penalty)}
+_CONTROLLERS = {kind.__name__: kind for kind in (PIMultiplier, Penalty, Spread)}
 
 def control_as_json(
     control:Any, # a name, or a controller

@@ -17,6 +17,7 @@ from torch import Tensor
 from .checks import refuse
 from .context import measuring, seeded
 from .mae import MutualAutoencoder
+from .settle import settle
 from .training.alike import check_alike
 from .training.feed import Data, check_resumable, data_for
 from .training.history import History, Look, ProgressBar, histories
@@ -86,6 +87,18 @@ def _warn_if_missed(
         found = mae.certificate(tol, budget=2**17, explain=False)
         if found.why == 'missed': warnings.warn(str(found), stacklevel=3)
 
+# %% ../nbs/training/09_train.ipynb #40385e45
+def _settle(
+    run:Training, # finished, its members written back
+    bar:ProgressBar, # shows the progress
+):
+    "Settle the members whose controllers leave that until training has ended."
+    how, alive = run.how, run.safe.alive.tolist()
+    for i, mae in enumerate(run.maes):
+        if mae.target is None or not mae.settles or not alive[i]: continue
+        own = (x[i] for x in run.feed)
+        settle(mae, own, max(60, run.step//6), .6*how.learning_rate(.2), tell=bar.say)
+
 # %% ../nbs/training/09_train.ipynb #c885ec13
 def _train(
     maes:Sequence[MutualAutoencoder], # built alike, differing in target and values
@@ -93,27 +106,31 @@ def _train(
     how:How, # to train them
 ) -> tuple[list[History], list[int|None]]: # and the step at which each failed; None: it did not
     "Train all models together; those that fail end with their last good parameters."
+    # what an earlier run settled is learnt anew
+    for mae in maes: mae.prior_net.spread = None
     run = Training(maes, data, how)
     size = sum(p.numel() for p in run.members.trained)
     measured = data.validation is not None or how.stop is not None or len(how.callbacks) > 0
     target = run.target if maes[0].target is not None else None
     timed = not how.compile and run.members.device.type == 'cpu'
-    try:
-        with (training_settings(size*how.batch_size, timed) as take, in_training(maes),
-              kept(run) as save, ProgressBar(how.steps, target, how.progress) as bar):
-            maes[0].columns = data.columns or maes[0].columns
-            going = bool(run.safe.alive.any())
-            while going and run.step < how.steps and not run.stopped:
-                save()
-                going = take(run.advance)
-                if not going: break
-                bar.show(run.step - 1, run.rows, run.safe.alive)
-                due = run.step % how.every == 0 or run.step == how.steps
-                if measured and due: run.stopped = _look(run)
-            save(now=True)
-            run.finish()
-    finally: run.members.write_back(run.safe.good[:len(run.mean)])
-    for mae in maes: mae.columns = maes[0].columns
+    with (training_settings(size*how.batch_size, timed) as take, in_training(maes),
+          ProgressBar(how.steps, target, how.progress) as bar):
+        try:
+            with kept(run) as save:
+                maes[0].columns = data.columns or maes[0].columns
+                going = bool(run.safe.alive.any())
+                while going and run.step < how.steps and not run.stopped:
+                    save()
+                    going = take(run.advance)
+                    if not going: break
+                    bar.show(run.step - 1, run.rows, run.safe.alive)
+                    due = run.step % how.every == 0 or run.step == how.steps
+                    if measured and due: run.stopped = _look(run)
+                save(now=True)
+                run.finish()
+        finally: run.members.write_back(run.safe.good[:len(run.mean)])
+        for mae in maes: mae.columns = maes[0].columns
+        _settle(run, bar)
     failed = [None if step == how.steps else step for step in run.safe.failed.tolist()]
     return histories(run.rows, maes, failed, run.looks), failed
 

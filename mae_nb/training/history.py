@@ -153,6 +153,14 @@ class ProgressBar:
         line = f"\r{bar}  {self.state(rows, alive)}  {left:.0f} s left "
         print(line, end='', file=sys.stderr, flush=True)
 
+    def say(self,
+        text:str, # on what follows the last step
+    ):
+        "Show a text instead, if half a second has passed."
+        if not self.on or time.time() - self.last < .5: return
+        self.last = time.time()
+        print(f"\r{text:90s}", end='', file=sys.stderr, flush=True)
+
     def state(self,
         rows:list[Tensor], # (members, series) of each step
         alive:Tensor, # which members have not failed, (members,)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from ..checks import refuse
 from ..control import Controller, controller_of, ramp
+from ..infomax import sandwich
 from ..mae import MutualAutoencoder, Terms
 from .feed import Data, Feed, entries
 from .how import How, Optimiser
@@ -31,7 +32,7 @@ def _objective(
     hold:Tensor, # one: the constraint is on; zero: not yet
 ) -> Tensor: # what is climbed, (members,)
     "The objective of every member: Eq. (1) of the model, its coefficient Eq. (3) of control."
-    value = terms.reconstruction - kl_weight*terms.rate
+    value = terms.reconstruction - kl_weight*control.rate_weight*terms.rate
     if members.base.target is not None:
         coefficient = control(hold*(asked - terms.information).detach())
         value = value + coefficient*terms.information
@@ -89,15 +90,19 @@ class Training:
         self.safe = Safe(self.members, how.steps)
         self.mean = [p.detach().clone() for p in trained]
         self.rows, self.looks = list[Tensor](), list[dict[str, float]]()
+        self.bias = torch.zeros(len(maes), device=device) # of the estimate, nats
+        self.corrects = alone and maes[0].target is not None and maes[0].settles
 
     def advance(self) -> bool: # is any member alive?
         "One step of the optimiser for all members."
         safe, step, t = self.safe, self.step, self.step/self.how.steps
         weight, rate = self.how.weight(t), self.how.learning_rate(t)
+        if self.corrects and step % 100 == 99: self.bias = .5*self.bias + .5*self._bias()
         found = self._ascent(t, weight)
         if found is None: return False
         grads, ok, row, self.controlled = found
         safe.note(ok, step)
+        row[:, _ESTIMATES] += self.bias[:, None]
         self.rows.append(row)
         if step % 50 == 0: safe.refresh()
         alive = safe.alive
@@ -114,7 +119,7 @@ class Training:
         "Gradients on the next batch, without the members whose numbers a sampler refuses."
         members, safe = self.members, self.safe
         weights = torch.tensor([weight, float(t >= self.how.hold_from)], device=members.device)
-        x, asked = next(self.feed), self.target*ramp(t)
+        x, asked = next(self.feed), self.target*ramp(t) - self.bias
         given = x, members.trained, members.fixed, self.controlled, asked, weights[0], weights[1]
         try: return self.up(*given)
         except (RuntimeError, ValueError) as e:
@@ -125,6 +130,17 @@ class Training:
             if sound.all() or not sound.any() and not re.search(_NOT_FINITE, str(e), re.I): raise
             safe.note(sound, self.step)
             return self.up(*given) if safe.refresh() else None
+
+    @torch.no_grad()
+    def _bias(self, n:int=64, k:int=256) -> float: # nats
+        "The lower end of a tight sandwich less the estimate that is controlled, at the same pairs."
+        mae, prior = self.maes[0], self.maes[0].prior
+        z = prior.sample((n,))
+        x = mae.decoder(z).sample()
+        loose, tight = (sandwich(z, x, mae.decoder, prior, mae.proposal, many)
+                        for many in (mae.k or 4, k))
+        found = (tight.lower - (loose.lower + loose.upper)/2).mean()
+        return float(found) if found.isfinite() else 0.
 
     def best(self) -> list[Tensor]: # (members, size) each
         "Their mean over the last quarter; before it, the present parameters."
@@ -145,7 +161,7 @@ class Training:
         parts: dict[str, Any] = {}
         for part in self._parts(): parts |= part.state()
         parts |= {f'mean.{i}': t for i, t in enumerate(self.mean)}
-        parts |= {f'control.{name}': t for name, t in self.controlled.items()}
+        parts |= {f'control.{name}': t for name, t in self.controlled.items()} | {'bias': self.bias}
         rows = torch.stack(self.rows) if self.rows else torch.zeros(0)
         return parts | {'rows': rows, **{name: getattr(self, name) for name in _PLAIN}}
 
@@ -160,6 +176,8 @@ class Training:
         self.controlled = {name: t.to(device) for name, t in entries(state, 'control').items()}
         self.rows = list(state['rows'].to(device))
         for name in _PLAIN: setattr(self, name, state[name])
+        self.bias = state.get('bias', self.bias).to(device)
 
 _NOT_FINITE = r'\b(nan|inf|p_in)\b|invalid (value|Poisson)|std >= 0' # what samplers refuse
+_ESTIMATES = [1 + Terms._fields.index('information'), 1 + len(Terms._fields)] # in a row
 _PLAIN = 'step', 'averaged', 'stopped', 'looks' # parts of the state that are no tensors
