@@ -102,8 +102,7 @@ class Training:
         if found is None: return False
         grads, ok, row, self.controlled = found
         safe.note(ok, step)
-        row[:, _ESTIMATES] += self.bias[:, None]
-        self.rows.append(row)
+        self.rows.append(row + self.shift if self.corrects else row)
         if step % 50 == 0: safe.refresh()
         alive = safe.alive
         if not alive.any(): return False
@@ -130,6 +129,11 @@ class Training:
             if sound.all() or not sound.any() and not re.search(_NOT_FINITE, str(e), re.I): raise
             safe.note(sound, self.step)
             return self.up(*given) if safe.refresh() else None
+
+    @property
+    def shift(self) -> Tensor: # (members, series)
+        "The bias, in the columns of the estimate and of what is asked for."
+        return self.bias[:, None]*torch.tensor(_ESTIMATES, device=self.bias.device)
 
     @torch.no_grad()
     def _bias(self, n:int=64, k:int=256) -> float: # nats
@@ -179,5 +183,6 @@ class Training:
         self.bias = state.get('bias', self.bias).to(device)
 
 _NOT_FINITE = r'\b(nan|inf|p_in)\b|invalid (value|Poisson)|std >= 0' # what samplers refuse
-_ESTIMATES = [1 + Terms._fields.index('information'), 1 + len(Terms._fields)] # in a row
+# columns of a row that the bias is added to: elbo, the terms, asked, multiplier
+_ESTIMATES = [0., *(float(name == 'information') for name in Terms._fields), 1., 0.]
 _PLAIN = 'step', 'averaged', 'stopped', 'looks' # parts of the state that are no tensors
