@@ -197,7 +197,7 @@ def _by_sites(
     x:Tensor, # drawn from it, (n, *event)
     k:int, # proposals for each datum, at least 1
 ) -> Tensor: # (n,)
-    "The pointwise information, with the gradient of local expectations. Eq. (1)"
+    "The integrand of the lower bound, with the gradient of local expectations. Eq. (1)"
     n = len(z)
     # log p_j(v|z), (v, codes, sites); smaller terms change no sum
     def laws_of(px):
@@ -212,9 +212,8 @@ def _by_sites(
         own = torch.cat([own_of(px, x), own_of(proposed, x.repeat(k, *[1]*(x.dim() - 1)))])
         own = own.view(k + 1, n, -1)
         log_w = own.sum(-1) + prior.log_prob(codes) - proposal.log_prob(codes)
-        given = _left_out(log_w[1:], own[1:], laws[:, 1:])
-        # half way between both bounds, as above
-        information = own[0].sum(-1) - (log_mean_exp(log_w) + log_mean_exp(log_w[1:]))/2
+        given = _left_out(log_w, own, laws)
+        information = own[0].sum(-1) - log_mean_exp(log_w)
     law = laws_of(px)
     local = (law.exp()*(law.detach() - given)).sum((0, 2))
     return information + local - local.detach()

@@ -355,7 +355,7 @@ def test_a_control_by_a_user_comes_with_its_function(tmp_path):
     assert mae.still_certified is None
 
 
-@pytest.mark.parametrize("control", ["pid", None, 5, ["pi"], {}, PIMultiplier, len,
+@pytest.mark.parametrize("control", ["pid", 5, ["pi"], {}, PIMultiplier, len,
                                      nn.Linear(1, 1)], ids=str)
 def test_what_is_no_control_is_refused(control):
     with pytest.raises(ValueError, match="control got .* but takes 'pi' or 'gentle' or 'penalty'"):
