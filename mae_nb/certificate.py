@@ -8,6 +8,7 @@ __all__ = ['Certificate', 'certify']
 # %% ../nbs/theory/08_certificate.ipynb #71f71edc
 import copy
 import math
+import time
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,11 +16,14 @@ from typing import NamedTuple
 import torch
 from torch import nn
 from torch.distributions import Distribution
-from .checks import distribution_of
+from .checks import check_number, distribution_of
 from .context import measuring
 from .control import ceiling
+from .core import moments
 from .estimate import model_terms
-from .infomax import Interval, mixture, mutual_information
+from .infomax import Interval, bound_of_many, mixture
+from .narrowing import Narrowed, Proposing, narrowed
+from .refine import Refined
 
 # %% ../nbs/theory/08_certificate.ipynb #c73280a5
 class Certificate(NamedTuple):
@@ -46,6 +50,26 @@ class Certificate(NamedTuple):
                 + (f". {self.advice}" if self.advice else ''))
 
 # %% ../nbs/theory/08_certificate.ipynb #17f1bfc3
+def _measure(
+    decoder:Callable, # z -> p(x|z)
+    infomax:Callable, # x -> r(z|x)
+    prior:Distribution, # p(z)
+    decided:Callable[[Interval], bool], # is an interval narrow enough?
+    rows:int, # codes decoded at a time
+    **limits, # as in `narrowed`
+) -> Narrowed:
+    "The interval of a model, by the net and by what is made from it for each datum."
+    # in case the net misses a part of the posterior
+    net = mixture(infomax, prior, weights=(.9, .1))
+    ways: dict[str, Callable] = {
+        'net': net, 'refined': Refined(infomax, decoder, prior, rows=rows),
+        'four modes': Refined(infomax, decoder, prior, modes=4, rows=rows)}
+    # dearer ones last
+    remedies = [Proposing(name, decoder, prior, s, net, rows) for name, s in ways.items()]
+    def bound(n): return bound_of_many(decoder, prior, net, n, rows)
+    return narrowed(remedies, decided, moments(prior), bound, **limits)
+
+# %% ../nbs/theory/08_certificate.ipynb #0d35de77
 @torch.inference_mode(False)
 @torch.enable_grad()
 def _probe(
@@ -57,32 +81,38 @@ def _probe(
     tol:float, # how narrow the interval should be, nats
     budget:int, # codes decoded for the interval at most
     rows:int, # codes decoded at a time
+    seconds:float|None=None, # at most, about
     steps:int=300, # in a round
     rounds:int=8, # at most
     lr:float=3e-3, # learning rate
-) -> tuple[Interval, bool]: # where they arrive; were they still on their way?
+) -> tuple[Interval, bool|None]: # where they arrive; still on their way? None: the time was over
     "The information that copies of both nets reach by its gradient alone, on the way to M."
     decoder, infomax = copy.deepcopy(decoder), copy.deepcopy(infomax)
     parameters = [p for p in [*decoder.parameters(), *infomax.parameters()] if p.requires_grad]
     if not parameters: return found, False
     optimiser, gaps = torch.optim.Adam(parameters, lr), [abs(target - found.middle), math.inf]
+    # half of the time to train, half to measure
+    until, arrived, stuck = time.monotonic() + (seconds or math.inf)/2, False, False
     for _ in range(rounds):
         errors = []
         for _ in range(steps):
+            if time.monotonic() > until: break
             terms = model_terms(decoder, infomax, prior)
             errors.append(target - terms.information)
             optimiser.zero_grad()
             (errors[-1].abs() - terms.bound).backward()
             nn.utils.clip_grad_norm_(parameters, 1.)
             optimiser.step()
+        if len(errors) < steps: break
         # a mean, since a single estimate is noisy
         gaps.append(abs(torch.stack(errors[steps//2:]).mean().item()))
         arrived, stuck = gaps[-1] < .1*gaps[0], gaps[-1] > .95*gaps[-2]
         if arrived or stuck: break
-    proposal, k = mixture(infomax, prior, weights=(.9, .1)), max(found.k, 1)
-    reached = mutual_information(decoder, prior, proposal, k, max(1024, min(16384, budget//k)),
-                                 rows=rows, tol=tol, budget=budget)
-    return reached, not (arrived or stuck)
+    with torch.no_grad():
+        reached = _measure(decoder, infomax, prior, lambda i: i.upper95 - i.lower95 <= 2*tol, rows,
+                           budget=budget, seconds=seconds and seconds/2).interval
+    return reached, None if time.monotonic() > until and not (arrived or stuck) else (
+        not (arrived or stuck))
 
 # %% ../nbs/theory/08_certificate.ipynb #d892a34d
 def _diagnosis(
@@ -93,6 +123,7 @@ def _diagnosis(
     found:Interval, # which proves that the target is not held
     budget:int,
     rows:int,
+    seconds:float|None=None, # at most, about
 ) -> tuple[str, str]: # why, and what would help
     "Why a target is not held: unfinished training, the ceiling of x, or the decoder's class."
     # from M to the nearer end
@@ -100,12 +131,15 @@ def _diagnosis(
     if not (isinstance(decoder, nn.Module) and isinstance(infomax, nn.Module)):
         return 'missed', "Why can be looked for where both nets are modules"
     before = distance(found)
-    reached, moving = _probe(decoder, infomax, prior, target, found, before/4, budget, rows)
+    reached, moving = _probe(decoder, infomax, prior, target, found, before/4, budget, rows,
+                             seconds)
     alone = f"following the information alone, the decoder comes to {reached.middle:.3f}"
     crossed = (target - found.middle)*(target - reached.middle) < 0
     if moving or crossed or distance(reached) < .5*before:
         still = ' and is still on its way' if moving else ''
         return 'not converged', f"{alone.capitalize()}{still}. Train for more steps"
+    if moving is None:
+        return 'missed', "The time was over before the reason was found: give it more `seconds`"
     most = ceiling(distribution_of('decoder', decoder, prior.sample((1,))))
     if target > .98*most and .9*most < found.middle < target:
         return 'ceiling of x', (f"Of the {most:.4f} nats that x can carry, the last take edges "
@@ -114,6 +148,32 @@ def _diagnosis(
     return 'decoder class', f"Even {alone} and stays there: as it is built, it says no {no}"
 
 # %% ../nbs/theory/08_certificate.ipynb #785fe6d5
+def _rough(
+    value:float, # one or more
+) -> str:
+    "A number to one digit."
+    return f"{round(value, -int(math.log10(value))):,.0f}"
+
+def _advice(
+    found:Narrowed, # neither inside nor outside
+    target:float, # M, nats
+    tol:float, # nats
+) -> str:
+    "What would decide."
+    i = found.interval
+    # half the width that decides, if the middle stays where it is
+    room = abs(tol - abs(i.middle - target))
+    times = (2*i.stderr/max(room - i.width/2, 1e-9))**2
+    remedy = "its ends are far apart: a better infomax net (`fit_proposal`)"
+    if i.width <= 4*i.stderr and not 1 < times < 1000: remedy = "it is noisy: a far larger budget"
+    elif i.width <= 4*i.stderr:
+        more = (f"more `seconds` (about {_rough(max(times*found.seconds, 1))})" if found.late
+                else f"a larger budget (about {_rough(times*found.passes)} codes)")
+        remedy = f"it is noisy: {more}"
+    return ("The interval is neither inside nor outside the tolerance, and "
+            f"{remedy} or a larger tol would decide")
+
+# %% ../nbs/theory/08_certificate.ipynb #d9f29818
 def certify(
     decoder:Callable, # z -> p(x|z)
     infomax:Callable, # x -> r(z|x), which proposes codes
@@ -126,27 +186,26 @@ def certify(
     rows:int=16384, # codes decoded at a time, which bounds the memory
     explain:bool=True, # look for the reason where M is not held: hundreds of steps with a copy
     seed:int|None=0, # None continues the present random numbers
+    seconds:float|None=None, # at most, about, and as many for the reason; None: no limit
 ) -> Certificate:
     "The certificate of a decoder, measured until its 95 % interval decides or the budget ends."
-    # in case the net misses a part of the posterior
-    proposal = mixture(infomax, prior, weights=(.9, .1))
+    if seconds is not None: check_number('seconds', seconds, "a positive number, or None", 1e-9)
+    middle = math.nan if target is None else target
+    def inside(i): return middle - tol <= i.lower95 and i.upper95 <= middle + tol
+    def outside(i): return i.upper95 < middle - tol or i.lower95 > middle + tol
+    def narrow(i): return target is None and i.upper95 - i.lower95 <= 2*tol
+    def decided(i): return inside(i) or outside(i) or narrow(i)
     with measuring(decoder, infomax, prior, seed=seed), warnings.catch_warnings():
         # the verdict names what limits the interval
         warnings.simplefilter('ignore')
-        while True:
-            found = mutual_information(decoder, prior, proposal, k, n, rows=rows)
-            wide, spent = found.width > 4*found.stderr, 4*n*k > budget
-            if target is None: return Certificate(None, found, tol, False, 'no target')
-            if target - tol <= found.lower95 and found.upper95 <= target + tol:
-                return Certificate(target, found, tol, True, 'held')
-            if found.upper95 < target - tol or found.lower95 > target + tol:
-                why = 'missed', "`certificate()` looks for the reason"
-                if explain: why = _diagnosis(decoder, infomax, prior, target, found, budget, rows)
-                return Certificate(target, found, tol, False, *why)
-            if spent:
-                remedy = ("its ends are far apart: a better infomax net (`fit_proposal`)" if wide
-                          else "it is noisy: a larger budget")
-                advice = ("The interval is neither inside nor outside the tolerance, and "
-                          f"{remedy} or a larger tol would decide")
-                return Certificate(target, found, tol, False, 'estimator', advice)
-            n, k = (n, 4*k) if wide else (4*n, k)
+        spent = _measure(decoder, infomax, prior, decided, rows, n=n, k=k, budget=budget,
+                         seconds=seconds)
+        found = spent.interval
+        if target is None: return Certificate(None, found, tol, False, 'no target')
+        if inside(found): return Certificate(target, found, tol, True, 'held')
+        if not outside(found):
+            return Certificate(target, found, tol, False, 'estimator',
+                               _advice(spent, target, tol))
+        why = 'missed', "`certificate()` looks for the reason"
+        if explain: why = _diagnosis(decoder, infomax, prior, target, found, budget, rows, seconds)
+        return Certificate(target, found, tol, False, *why)

@@ -49,7 +49,7 @@ def corrected(
     known:Known, # their means
     ridges:Sequence[float]=(1e-3, .03, 1.), # tried
 ) -> Estimate: # of the mean
-    "The mean of the values less multiples of the controls' errors, as the least noisy ridge has it."
+    "The mean of the values, corrected with the ridge that leaves the least noise."
     y, f = values.double(), (controls - known.mean).double()
     best, scale = estimate(y), f.std(0)
     use = scale.isfinite() & (scale > 0)
