@@ -53,17 +53,18 @@ def corrected(
     y, f = values.double(), (controls - known.mean).double()
     best, scale = estimate(y), f.std(0)
     use = scale.isfinite() & (scale > 0)
-    f, variance = f[:, use]/scale[use], known.variance[use]/scale[use]**2
+    f, variance = f[:, use]/scale[use], known.variance[use].double()/scale[use]**2
     if len(y) < 32 or not y.isfinite().all(): return best
     for ridge in ridges:
         left, slopes = y.clone(), []
         for this, other in ((0, 1), (1, 0)):
             a, b = (t[other::2] - t[other::2].mean(0) for t in (f, y))
-            least = ridge*len(b)*torch.eye(f.shape[1]).to(f)
+            # a vague mean is worth less
+            least = len(b)*torch.diag(ridge + len(y)*variance)
             slopes.append(torch.linalg.solve(a.T @ a + least, a.T @ b))
             left[this::2] -= f[this::2] @ slopes[-1]
         found = estimate(left)
-        noise = ((slopes[0] + slopes[1])**2/4 @ variance.double()).item()
+        noise = ((slopes[0] + slopes[1])**2/4 @ variance).item()
         found = Estimate(found.mean, math.hypot(found.stderr, noise**.5))
         if found.stderr < best.stderr: best = found
     return best

@@ -78,10 +78,10 @@ def _curvature(
     step:float=1e-2, # to either side
 ) -> Tensor: # (n, d_z, d_z)
     "Minus the second derivatives, by differences of gradients."
-    d = z.shape[1]
-    e = step*torch.eye(d).to(z)[:, None]
-    after, before = (_gradient(f, (z + h).flatten(0, 1))[1].view(d, *z.shape) for h in (e, -e))
-    c = (before - after).movedim(0, 1)/(2*step)
+    # one direction at a time, which bounds the memory
+    ways = step*torch.eye(z.shape[1]).to(z)
+    rows = [_gradient(f, z - e)[1] - _gradient(f, z + e)[1] for e in ways]
+    c = torch.stack(rows, 1)/(2*step)
     return (c + c.mT)/2
 
 def _floored(
@@ -129,7 +129,8 @@ class Refined:
         x:Tensor, # data, (batch, *event)
     ) -> Distribution: # batch shape (batch,)
         "The proposal for these data; the plain one where the log-joint has no gradient."
-        size = max(1, self.rows//(8*math.prod(self.prior.event_shape)))
+        most = max(8*math.prod(self.prior.event_shape), self.draws*self.modes)
+        size = max(1, self.rows//most)
         try:
             with validating(False):
                 parts = [self._modes(some) for some in x.clone().split(size)]
