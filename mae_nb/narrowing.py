@@ -106,7 +106,10 @@ class _Watch:
         line = f"\r{found or 'no interval yet'}, {now - self.begin:.0f}{most} s ({how})"
         print(f"{line:<100}", end='', file=sys.stderr, flush=True)
 
-# %% ../nbs/theory/07_narrowing.ipynb #374cec5b
+# %% ../nbs/theory/07_narrowing.ipynb #d556977e
+# standard errors are that much larger where the kind was chosen, and looked at, by its own pairs
+_CHOSEN = 1.1
+
 class _Trial:
     "The pairs of one kind so far."
     def __init__(self,
@@ -132,7 +135,8 @@ class _Trial:
             if watch.late and self.n > 1: break
         self.passes += self.remedy.passes - before
         self.parts = [joined(self.parts)]
-        self.found = interval_of(self.parts[0], self.k, known)
+        found = interval_of(self.parts[0], self.k, known)
+        self.found = found._replace(stderr=_CHOSEN*found.stderr)
 
     @property
     def price(self) -> float:
@@ -147,7 +151,7 @@ class _Trial:
         sd = min(sd, self.found.stderr*self.n**.5)
         return self.found.width + 4*sd*(self.price/(self.passes + more))**.5
 
-# %% ../nbs/theory/07_narrowing.ipynb #f5727f19
+# %% ../nbs/theory/07_narrowing.ipynb #c2b7d0a4
 class Narrowed(NamedTuple):
     "An interval, and what it took."
     interval: Interval
@@ -176,7 +180,8 @@ def _helps(
     if not last.isfinite().all(): return False
     all_known = Known(*(torch.cat([a, b[None].to(a)])
                         for a, b in zip(known, (last.mean(), torch.zeros(())))))
-    return interval_of(trial.parts[0], trial.k, all_known).stderr < .95*trial.found.stderr
+    error = _CHOSEN*interval_of(trial.parts[0], trial.k, all_known).stderr
+    return error < .95*trial.found.stderr
 
 def narrowed(
     remedies:Sequence[Remedy], # (k, n) -> sandwiches, as `Proposing`; in order of their price
