@@ -210,6 +210,7 @@ class MutualAutoencoder(_Autoencoder):
     def certificate(self,
         tol:float=.02, # how far from the target still counts as held, nats
         budget:int=2**24, # codes decoded for one interval at most
+        seconds:float|None=60., # at most, about, and as many for the reason; None: no limit
         rows:int=16384, # codes decoded at a time, which bounds the memory
         explain:bool=True, # find the reason if it is not held, by training a copy further
         seed:int|None=0, # None continues the present random numbers
@@ -220,7 +221,8 @@ class MutualAutoencoder(_Autoencoder):
         check_count('rows', rows)
         with measuring(self):
             found = certify(self.decoder, self.proposal, self.prior, self.target, tol,
-                            budget=budget, rows=rows, explain=explain, seed=seed)
+                            budget=budget, rows=rows, explain=explain, seed=seed,
+                            seconds=seconds)
         self.certified = found, self.fingerprint()
         return found
 

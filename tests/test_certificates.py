@@ -18,6 +18,7 @@ from mae_nb.context import seeded
 from mae_nb.distributions import NormalMixture
 from mae_nb.estimate import _codes_on_grid, _spread
 from mae_nb.infomax import sandwich
+from mae_nb.refine import Refined
 from torch import nn
 from torch.distributions import Categorical, Independent, Normal, Uniform
 from torch.testing import assert_close
@@ -46,8 +47,9 @@ def test_pieces_of_proposals_do_not_change_the_sandwich():
         x = MODEL.decoder(z).sample()
     exact = [sandwich(z, x, MODEL.decoder, MODEL.prior, MODEL.posterior, 50, rows)
              for rows in (6, 60, 10**6)]
-    for s in exact[1:]:
-        for a, b in zip(exact[0], s): assert_close(a, b)
+    for s in exact:
+        assert_close(s.lower, s.upper)
+        for a, b in zip(exact[0][2:], s[2:]): assert_close(a, b)
 
 
 def test_a_proposal_that_misses_everything_gives_an_infinite_upper_end_and_no_nan():
@@ -259,3 +261,58 @@ def test_sequences_are_checked_and_measured():
     with pytest.raises(ValueError, match=r"data got 2\.0 in row 0"):
         mae.elbo(torch.full((1, 4), 2.))
     with pytest.raises(ValueError, match="target got"): sequence_mae(3., length=4)
+
+
+def test_an_interrupted_certificate_leaves_everything_as_it_was():
+    torch.manual_seed(0)
+    mae = normal_mae(0.)
+    mae.certificate(tol=.5)
+    held, modes = mae.certified, [m.training for m in mae.modules()]
+    state, calls = torch.get_rng_state(), []
+    def interrupt(*_):
+        calls.append(1)
+        if len(calls) > 3: raise KeyboardInterrupt
+    hook = mae.decoder.register_forward_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt): mae.certificate(tol=1e-4)
+    hook.remove()
+    assert mae.certified is held and [m.training for m in mae.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), state) and mae.still_certified
+
+
+def test_the_clock_ends_a_certificate_and_not_what_it_draws_before():
+    torch.manual_seed(0)
+    mae = normal_mae(0.)
+    assert "no target" == MutualAutoencoder(
+        mae.encoder, mae.decoder, standard_normal()).certificate(tol=.01, seconds=20).why
+    # far from the end, the seed decides
+    assert mae.certificate(tol=.2, seconds=None) == mae.certificate(tol=.2, seconds=500.)
+    found = mae.certificate(tol=1e-7, seconds=.2)
+    assert found.why == "estimator" and "larger tol" in found.advice
+    with pytest.raises(ValueError, match=r"seconds got 0\.0"): mae.certificate(seconds=0.)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_refined_proposals_suit_a_decoder_without_independent_entries(dtype):
+    torch.manual_seed(0)
+    W = torch.randn(5, 3, dtype=dtype)
+    noise = torch.eye(5, dtype=dtype) + .5
+    def decoder(z): return torch.distributions.MultivariateNormal(z @ W.T, noise)
+    prior = Independent(Normal(torch.zeros(3, dtype=dtype), 1.), 1)
+    truth = .5*torch.logdet(torch.eye(5, dtype=dtype) + W @ W.T @ noise.inverse()).item()
+    found = mutual_information(decoder, prior, Refined(prior, decoder, prior), k=64, n=400, seed=0)
+    assert found.holds(truth, 3) and found.width < .05
+    # in inference mode, too
+    with torch.inference_mode():
+        inside = mutual_information(decoder, prior, Refined(prior, decoder, prior), k=64, n=400,
+                                    seed=0)
+    assert abs(inside.lower - found.lower) < 1e-3
+
+
+def test_refined_proposals_of_sequences_and_columns_hold_the_truth():
+    torch.manual_seed(0)
+    mae = sequence_mae(.3, length=4)
+    with torch.no_grad():
+        for p in mae.decoder.parameters(): p.mul_(3)
+    s = Refined(mae.infomax, mae.decoder, mae.prior)
+    found = mutual_information(mae.decoder, mae.prior, s, k=64, n=1000, seed=0)
+    assert found.holds(exact_information(mae), 3)
