@@ -89,7 +89,7 @@ def _moved(
     step:Tensor, # leapfrog steps, (chains, pairs, d_z)
     leaps:int, # leapfrog steps a transition
 ) -> tuple[_State, Tensor]: # where they are then; probability of acceptance, (chains, pairs)
-    "One Hamiltonian transition, which leaves the law at `beta` as it is. Eq. (5)"
+    "One Hamiltonian transition, which leaves the law at `beta` as it is. Eq. (6)"
     step = step*(1 + _STRETCH*(2*torch.rand_like(at.ends[0]) - 1))[..., None]
     start = v = torch.randn_like(at.z)
     new = at
@@ -178,7 +178,7 @@ def _evened(
     betas:Tensor, # inverse temperatures, (T + 1,)
     g:Tensor, # the mean of log p(x, z) - log s(z|x) at each, (T + 1,)
 ) -> Tensor: # (T + 1,)
-    "Temperatures between which the path has equal lengths. Eq. (6)"
+    "Temperatures between which the path has equal lengths. Eq. (7)"
     length = (g.diff().clamp(min=0)*betas.diff()).sqrt().nan_to_num(0., 0., 0.)
     length = _smooth(length[:, None])[:, 0] + 1e-9
     so_far = torch.cat([length.new_zeros(1), length.cumsum(0)])
