@@ -144,6 +144,7 @@ def annealed_sandwich(
     proposal:Callable|Distribution, # x -> s(z|x), or one for all x
     schedule:Schedule, # that does not depend on these pairs
     chains:int=4, # from the proposal, besides the one from z
+    controls:Callable|None=None, # x -> (z -> functions of it, (pairs, c)), as in `sandwich`
 ) -> Sandwich: # (pairs,) each
     "The integrands of both bounds by annealing. Eq. (4); Grosse et al. 2015"
     path = _Path(decoder, prior, proposal, x)
@@ -154,7 +155,7 @@ def annealed_sandwich(
     log_px_z, forward = path.log_px_z(z[None])[0], log_w[:-1]
     return Sandwich(log_px_z - log_mean_exp(log_w), log_px_z - log_mean_exp(forward),
                     (2*forward.logsumexp(0) - (2*forward).logsumexp(0)).exp().nan_to_num(0.),
-                    log_w.softmax(0)[-1])
+                    log_w.softmax(0)[-1], controls(x)(z) if controls else z[:, :0])
 
 # %% ../nbs/theory/08_annealing.ipynb #c36a34af
 def _between(
@@ -271,7 +272,7 @@ def annealed_information(
             z = prior.sample((min(chunk, n - i),))
             x = distribution_of('decoder', decoder, z).sample()
             parts.append(annealed_sandwich(z, x, decoder, prior, s, schedule, chains))
-    lower, upper, ess, _ = (torch.cat(part) for part in zip(*parts))
+    lower, upper, ess, *_ = (torch.cat(part) for part in zip(*parts))
     if (lower.isnan() | upper.isnan()).any():
         refuse('decoder', "NaN as log-probability",
                "one whose log_prob is a number at its own samples", FloatingPointError)
