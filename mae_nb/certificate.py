@@ -231,6 +231,7 @@ def certify(
     explain:bool=True, # look for the reason where M is not held: hundreds of steps with a copy
     seed:int|None=0, # None continues the present random numbers
     seconds:float|None=None, # at most, about, and as many for the reason; None: no limit
+    progress:bool=True, # show a line where it takes more than three seconds
 ) -> Certificate:
     "The certificate of a decoder, measured until its 95 % interval decides or the budget ends."
     if seconds is not None: check_number('seconds', seconds, "a positive number, or None", 1e-9)
@@ -246,7 +247,7 @@ def certify(
         # the verdict names what limits the interval
         warnings.simplefilter('ignore')
         spent = _measure(decoder, infomax, prior, decided, rows, n=n, k=k, budget=budget,
-                         seconds=seconds)
+                         seconds=seconds, progress=progress)
         found = spent.interval
         if target is None: return Certificate(None, found, tol, False, 'no target')
         if inside(found): return Certificate(target, found, tol, True, 'held')

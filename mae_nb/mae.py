@@ -210,10 +210,11 @@ class MutualAutoencoder(_Autoencoder):
     def certificate(self,
         tol:float=.02, # how far from the target still counts as held, nats
         budget:int=2**24, # codes decoded for one interval at most
-        seconds:float|None=60., # at most, about, and as many for the reason; None: no limit
         rows:int=16384, # codes decoded at a time, which bounds the memory
         explain:bool=True, # find the reason if it is not held, by training a copy further
         seed:int|None=0, # None continues the present random numbers
+        seconds:float|None=60., # at most, about, and as many for the reason; None: no limit
+        progress:bool=True, # show a line where it takes more than three seconds
     ) -> Certificate:
         "Target, interval, held or not, and why; `repr` shows it until target or parameters change."
         check_number('tol', tol, "a positive number of nats", low=1e-12)
@@ -222,7 +223,7 @@ class MutualAutoencoder(_Autoencoder):
         with measuring(self):
             found = certify(self.decoder, self.proposal, self.prior, self.target, tol,
                             budget=budget, rows=rows, explain=explain, seed=seed,
-                            seconds=seconds)
+                            seconds=seconds, progress=progress)
         self.certified = found, self.fingerprint()
         return found
 

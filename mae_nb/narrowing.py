@@ -193,10 +193,11 @@ def narrowed(
     budget:int=2**24, # passes through the decoder at most, the first look excepted
     seconds:float|None=None, # at most, about; None: no limit
     few:int=512, # pairs that a kind is tried on, fewer where they are dear
+    progress:bool=True, # show a line where it takes more than three seconds
 ) -> Narrowed:
     "The interval of the model, narrowed until it is decided, or budget or time are spent."
     trials, level, bounds = [_Trial(remedies[0], k)], known, torch.zeros(0)
-    with _Watch(remedies, budget, seconds) as watch:
+    with _Watch(remedies, budget, seconds, 3. if progress else math.inf) as watch:
         trials[0].take(n, known, watch, None)
         first = bound if _helps(trials[0], known) else None
         while True:

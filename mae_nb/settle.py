@@ -7,17 +7,19 @@ __all__ = ['settle']
 
 # %% ../nbs/model/07_settle.ipynb #1db4e3e2
 import math
+import warnings
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
-from .certificate import certify
 from .checks import refuse
 from .context import evaluating, validating
 from .control import learning_rate
 from .elbo import elbo
 from .estimate import model_terms
+from .infomax import mixture, mutual_information
 from .mae import MutualAutoencoder
+from .refine import Refined
 
 # %% ../nbs/model/07_settle.ipynb #2adaa69f
 _LEAST, _MOST = math.log(.01), math.log(1.1) # of the log of a spread
@@ -68,24 +70,27 @@ def _approach(
 def _correct(
     mae:MutualAutoencoder, # its spread changes
     log_a:float, # the log of the spread so far
-    budget:int, # codes decoded in all
+    budget:int, # codes decoded in all, about
     rounds:int=3,
-    tol:float=.03, # how exactly the information is measured, if the budget allows, nats
+    k:int=64, # proposals for each pair
 ) -> float: # log of the spread
-    "The spread at which the middle of a certificate's interval is M, by secants."
+    "The spread at which the middle of the interval is M, by secants."
     slope, target, last = .7*mae.prior.event_shape[0], mae.target or 0., None
+    net, n = mixture(mae.proposal, mae.prior, weights=(.9, .1)), max(256, budget//(2*rounds*k))
     def put(log_a):
         mae.prior_net.spread = torch.full((), math.exp(log_a), device=mae.whereabouts[1])
     for _ in range(rounds):
         put(log_a)
-        found = certify(mae.decoder, mae.proposal, mae.prior, None, tol, budget=budget//rounds,
-                        seed=1).interval.middle
+        found = mutual_information(mae.decoder, mae.prior, net, k, n, seed=1, cheap=mae.proposal,
+                                   many=n*k//4)
+        # the middle of a wide interval says little
+        if found.width > .2: net, n = Refined(mae.proposal, mae.decoder, mae.prior), max(256, n//4)
         if last is not None and abs(log_a - last[0]) > .05:
             # information rises with the spread
-            slope = max((found - last[1])/(log_a - last[0]), .3*slope)
-        last = log_a, found
-        log_a = min(max(log_a + (target - found)/slope, _LEAST), _MOST)
-        if abs(target - found) < tol/2: break
+            slope = max((found.middle - last[1])/(log_a - last[0]), .3*slope)
+        last = log_a, found.middle
+        log_a = min(max(log_a + (target - found.middle)/slope, _LEAST), _MOST)
+        if abs(target - found.middle) < .01: break
     put(log_a)
     return log_a
 
@@ -105,4 +110,7 @@ def settle(
         for step, log_a in enumerate(_approach(mae, batches, steps, lr)):
             tell(f"settling on {mae.target:g} nats: step {step + 1} of {steps}, "
                  f"spread of the prior {math.exp(log_a):.3f} ")
-    return math.exp(_correct(mae, log_a, budget))
+    with warnings.catch_warnings():
+        # the certificate says how wide the interval is
+        warnings.simplefilter('ignore')
+        return math.exp(_correct(mae, log_a, budget))

@@ -34,7 +34,7 @@ DOORS = ("all", "__init__")  # modules that hold other modules' names
 # Names without underscore that no other module uses and mae_nb.all lacks, by why they have none.
 ALLOWED = {
     "shown and cited as part of the theory":
-        "infomax_bound Sandwich sandwich ModelTerms Quadrature",
+        "infomax_bound Sandwich sandwich ModelTerms Quadrature annealed_information",
     "named by the documentation of an argument": "CONTROLS LIKELIHOODS",
     "subclassed by users": "Head WordNet",
     "written into saved models as the name of a class": "Pictures Pixels MaskedConv Block",
