@@ -17,6 +17,7 @@ from ..checks import refuse
 from ..control import Controller, controller_of, ramp
 from ..mae import MutualAutoencoder, Terms
 from .feed import Data, Feed, entries
+from .history import noise
 from .how import How, Optimiser
 from .members import Lone, Members, Safe, Stack
 from .tape import Recorded
@@ -75,7 +76,7 @@ class Training:
         how:How, # to train them
     ):
         self.maes, self.data, self.how = maes, data, how
-        self.step, self.averaged, self.stopped = 0, 0, False
+        self.step, self.averaged, self.stopped, self.overfit = 0, 0, False, False
         alone, half = len(maes) == 1 and not how.compile, how.precision
         self.members: Lone|Stack = Lone(maes[0], half) if alone else Stack(maes, half)
         device, trained = self.members.device, self.members.trained
@@ -89,7 +90,9 @@ class Training:
         self.safe = Safe(self.members, how.steps)
         self.mean = [p.detach().clone() for p in trained]
         self.rows, self.looks = list[Tensor](), list[dict[str, float]]()
-
+        self.kept: dict[str, Tensor] = {} # parameters, and the ELBO of each validation datum
+        validated = data.validation is not None
+        self.start = [t.detach().clone() for t in self.safe.now] if validated else []
     def advance(self) -> bool: # is any member alive?
         "One step of the optimiser for all members."
         safe, step, t = self.safe, self.step, self.step/self.how.steps
@@ -130,12 +133,47 @@ class Training:
         "Their mean over the last quarter; before it, the present parameters."
         return self.mean if self.averaged else [p.detach() for p in self.members.trained]
 
+    def held(self, tol:float=.02) -> bool:
+        "Whether a lone model holds its target, by the mean of the last fifty estimates."
+        if self.maes[0].target is None: return True
+        _, _, _, information, _, asked, _ = torch.stack(self.rows[-50:])[:, 0].mean(0).tolist()
+        target = self.maes[0].target
+        return max(target - asked, abs(information - target)) <= tol*(1 + target)
+
+    def keep(self,
+        each:Tensor, # ELBO of each validation datum, (n,)
+        last:bool, # is it the last look?
+    ):
+        "Keep the parameters of a lone model, instead of those kept before, if validation favours."
+        if not (last or self.held()): return
+        if self.kept:
+            was = self.kept['each']
+            gain = each - was if len(each) == len(was) else each.mean() - was.mean(0, True)
+            error = gain.std(correction=0)/len(gain)**.5
+            if not gain.mean() > (-min(noise(was), 2*error) if last else 0): return
+        best = {str(i): p.clone() for i, p in enumerate(self.best())}
+        self.kept = best | {'each': each, 'step': torch.tensor(self.step)}
+
+    @property
+    def kept_step(self) -> int:
+        "The step of the parameters that the run ends with."
+        return int(self.kept.get('step', self.step))
+
     def finish(self):
         "Adopt the best parameters of the members that are alive."
-        best = self.best()
+        best = [self.kept[str(i)] for i in range(len(self.mean))] if self.kept else self.best()
         finite = torch.stack([p.isfinite().all(1) for p in best]).all(0)
         self.safe.note(finite, max(0, self.step - 1))
         if self.safe.refresh(): self.safe.adopt(best)
+
+    @torch.no_grad()
+    def adopt(self,
+        values:list[Tensor], # parameters and buffers, like `start`
+    ):
+        "Give the models these parameters and buffers."
+        trained, buffers = values[:len(self.mean)], values[len(self.mean):]
+        for t, b in zip(self.members.buffers, buffers): t.copy_(b)
+        self.members.write_back(trained)
 
     def _parts(self) -> tuple: # the last sets the random numbers
         return self.members, self.safe, self.optimiser, self.feed
@@ -145,6 +183,8 @@ class Training:
         parts: dict[str, Any] = {}
         for part in self._parts(): parts |= part.state()
         parts |= {f'mean.{i}': t for i, t in enumerate(self.mean)}
+        parts |= {f'start.{i}': t for i, t in enumerate(self.start)}
+        parts |= {f'kept.{name}': t for name, t in self.kept.items()}
         parts |= {f'control.{name}': t for name, t in self.controlled.items()}
         rows = torch.stack(self.rows) if self.rows else torch.zeros(0)
         return parts | {'rows': rows, **{name: getattr(self, name) for name in _PLAIN}}
@@ -157,9 +197,12 @@ class Training:
         device = self.members.device
         for part in self._parts(): part.restore(state)
         for i, t in enumerate(self.mean): t.copy_(state[f'mean.{i}'])
+        for i, t in enumerate(self.start): t.copy_(state[f'start.{i}'])
+        self.kept = {name: t.to(device) for name, t in entries(state, 'kept').items()}
         self.controlled = {name: t.to(device) for name, t in entries(state, 'control').items()}
         self.rows = list(state['rows'].to(device))
-        for name in _PLAIN: setattr(self, name, state[name])
+        for name in _PLAIN: setattr(self, name, state.get(name, False))
 
 _NOT_FINITE = r'\b(nan|inf|p_in)\b|invalid (value|Poisson)|std >= 0' # what samplers refuse
-_PLAIN = 'step', 'averaged', 'stopped', 'looks' # parts of the state that are no tensors
+# parts of the state that are no tensors; states that were saved before there was `overfit` lack it
+_PLAIN = 'step', 'averaged', 'stopped', 'looks', 'overfit'
