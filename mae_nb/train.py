@@ -69,7 +69,7 @@ def _warn_if_overfit(
              "step are kept.")
     looks = [look for run in favoured for look in run.looks if look['step'] == run.kept_step]
     own, aside, noise = (sum(look[name] for look in looks)/len(looks)
-                         for name in ('elbo', 'validation', 'noise'))
+                         for name in ('own', 'validation', 'noise'))
     if own - aside > 3*noise:
         warn(f"The ELBO of data set aside is {aside:.4g} nats, far below that of those trained on, "
              f"{own:.4g}: more data, a smaller width or fewer latents would help.")
@@ -124,7 +124,8 @@ def _shorter(
         while 0 < (other := int(times*best[0].how.steps)) < first.how.steps:
             if (turns + 1)*other > left: break
             (now, runs), left = tried(other), left - turns*other
-            if now <= score: break
+            # a longer run may hold what a shorter one does not
+            if now <= score and (times < 1 or score > -math.inf): break
             score, best = now, runs
         if best[0].how.steps < length: break
     if first.data.whole is None:

@@ -107,12 +107,12 @@ def noise(
     return (.1 + len(each)**-.5)*float(each.std(correction=0))
 
 def overfits(
-    looks:Sequence[dict[str, float]], # with 'validation', its 'noise', and 'elbo' of training
+    looks:Sequence[dict[str, float]], # with 'validation', its 'noise', and the 'own' data's ELBO
 ) -> bool:
     "Whether validation has lost, at two looks in a row, more than its noise and training explain."
     def lost(i):
         now = looks[i]
-        return any(was['validation'] - now['validation'] - max(0., was['elbo'] - now['elbo'])
+        return any(was['validation'] - now['validation'] - max(0., was['own'] - now['own'])
                    > was['noise'] for was in looks[:i])
     return len(looks) > 2 and lost(len(looks) - 2) and lost(len(looks) - 1)
 

@@ -61,8 +61,11 @@ def _look(
     values = {name: float(history[name].mean()) for name in history.keys()}
     with run.members.holding(run.best()), measuring(mae, seed=0):
         if held_out is not None:
-            each = _elbos(mae, held_out)
+            each, own = _elbos(mae, held_out), values['elbo']
             values['validation'] = each.mean().item()
+            # as many of the data that are trained on, where they are at hand
+            if isinstance(run.data.train, Tensor):
+                own = mean_elbo(mae, run.data.train[:len(each)])
         if how.stop is not None and run.step >= .4*how.steps:
             found = mae.certificate(how.stop, budget=2**20, explain=False)
             low, high = found.interval.lower95, found.interval.upper95
@@ -72,7 +75,7 @@ def _look(
     told = any(isinstance(a, (bool, np.bool_)) and bool(a) for a in answers)
     stop = told or _may_stop(run.looks)
     if held_out is None: return stop
-    run.looks[-1]['noise'] = noise(each)
+    run.looks[-1] |= {'own': own, 'noise': noise(each)}
     run.overfit = not stop and run.step <= how.steps/2 and overfits(run.looks)
     run.keep(each, last=stop or run.step == how.steps)
     return stop or run.overfit
