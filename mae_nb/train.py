@@ -83,10 +83,10 @@ def _anew(
 ) -> Training: # at its end
     "The run from the same start, on a shorter schedule."
     folder, how = first.how.checkpoint, first.how
-    how = replace(how, steps=steps, every=min(how.every, max(1, steps//20)),
+    how = replace(how, steps=steps, every=min(how.every, max(1, steps//5)),
                   checkpoint=None if folder is None else Path(folder)/name)
     first.adopt(first.start)
-    with seeded(how.seed): return train(first.maes, data, how)
+    with seeded(how.seed): return train(first.maes, data, how, first.data.whole is not None)
 
 def _middle(
     values:Sequence[float], # of each part of the data

@@ -41,8 +41,8 @@ def _elbos(
 ) -> Tensor: # of each datum, nats
     "The ELBO of each datum, without gradient."
     again = max(1, least//len(data)) if isinstance(data, Tensor) and len(data) else 1
-    return torch.cat([torch.stack([mae.elbo(x).total.double() for _ in range(again)]).mean(0)
-                      for x in _batches(data)])
+    def mean(x): return mae.elbo(x.repeat(again, *[1]*(x.dim() - 1))).total.double().view(again, -1)
+    return torch.cat([mean(x).mean(0) for x in _batches(data)])
 
 def mean_elbo(
     mae:MutualAutoencoder, # any
@@ -76,6 +76,7 @@ def _look(
     stop = told or _may_stop(run.looks)
     if held_out is None: return stop
     run.looks[-1] |= {'own': own, 'noise': noise(each)}
+    if run.to_the_end: return stop
     run.overfit = not stop and run.step <= how.steps/2 and overfits(run.looks)
     run.keep(each, last=stop or run.step == how.steps)
     return stop or run.overfit
@@ -93,9 +94,11 @@ def train(
     maes:Sequence[MutualAutoencoder], # built alike, differing in target and values
     data:Data, # from `data_for`
     how:How, # to train them
+    to_the_end:bool=False, # whether or not they overfit?
 ) -> Training: # at its end
     "Train all models together; those that fail end with their last good parameters."
     run = Training(maes, data, how)
+    run.to_the_end = to_the_end
     size = sum(p.numel() for p in run.members.trained)
     measured = data.validation is not None or how.stop is not None or len(how.callbacks) > 0
     target = run.target if maes[0].target is not None else None

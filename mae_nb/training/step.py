@@ -77,6 +77,7 @@ class Training:
     ):
         self.maes, self.data, self.how = maes, data, how
         self.step, self.averaged, self.stopped, self.overfit = 0, 0, False, False
+        self.to_the_end = False # whether or not it overfits?
         alone, half = len(maes) == 1 and not how.compile, how.precision
         self.members: Lone|Stack = Lone(maes[0], half) if alone else Stack(maes, half)
         device, trained = self.members.device, self.members.trained
