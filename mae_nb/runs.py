@@ -161,6 +161,8 @@ def train_run(
     "The certificate of a model, trained, certified and written to a folder; the model last."
     if (out/'model.json').exists() and _last_step(out) is None:
         refuse('--out', f"{out}, which holds a model and no state of a run", "a new folder")
+    # data of its own, which no part of the training gets, so that `aside_elbo` is of new data
+    if share := how.get('validation'): x, how['validation'] = held_out(x, share, how['seed'])
     with _resumable(out):
         history = fit(mae, x, checkpoint=out, **how)
         found = mae.certificate(tol)
