@@ -26,9 +26,10 @@ from .mae import MutualAutoencoder
 from .models import ready_mae
 from .scaling import standard
 from .tables import as_csv, column, rows_of
-from .train import fit, mean_elbo
+from .train import fit
 from .training.feed import held_out
 from .training.history import History
+from .training.run import mean_elbo
 from torch import Tensor
 
 # %% ../nbs/use/05_runs.ipynb #958a4664

@@ -54,15 +54,16 @@ def _warn_if_missed(
 def _warn_if_overfit(
     first:Training, # at its end
     favoured:list[Training], # of one number of steps, with other data set aside; or the first
+    last:int, # steps of the last run
 ):
     "Warn where training was ended or earlier parameters are kept, and where much is overfit."
     if not first.start: return
     def warn(text): warnings.warn(text, stacklevel=3)
-    kept, steps, best = first.kept_step, first.how.steps, favoured[0].how.steps
+    kept, steps = first.kept_step, first.how.steps
     if first.overfit:
         whole = " on all data, those set aside included" if first.data.whole is not None else ''
         warn(f"Training overfits: it was ended at step {first.step} of {steps}, as validation "
-             f"improved no more, and begun anew with {best} steps{whole}, the best number on "
+             f"improved no more, and begun anew with {last} steps{whole}, the best number on "
              "validation data.")
     elif kept < first.step:
         warn(f"Validation improved no more after step {kept} of {steps}: the parameters of that "
@@ -131,8 +132,11 @@ def _shorter(
     if first.data.whole is None:
         first.adopt(best[0].safe.good)
         return best[0], best
-    whole = Data(first.data.whole, None, first.data.columns)
-    return _anew(first, whole, best[0].how.steps, 'whole'), best
+    whole, steps = Data(first.data.whole, None, first.data.columns), best[0].how.steps
+    while True:
+        last = _anew(first, whole, steps, f'whole-{steps}')
+        if held([last]) or 2*steps >= first.how.steps: return last, best
+        steps *= 2
 
 # %% ../nbs/training/09_train.ipynb #76e30970
 @with_how()
@@ -157,7 +161,7 @@ def fit(
         raise TrainingDiverged(failed, last, history)
     if first.overfit:
         history.looks, history.tried = results(favoured[0])[0][0].looks, results(first)[0]
-    _warn_if_overfit(first, favoured)
+    _warn_if_overfit(first, favoured, run.how.steps)
     _warn_if_missed([mae])
     return history
 

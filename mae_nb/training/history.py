@@ -104,7 +104,7 @@ def noise(
     each:Tensor, # ELBO of each validation datum, (n,)
 ) -> float: # nats
     "How far their mean may fall before it counts as a loss."
-    return (.1 + len(each)**-.5)*float(each.std(correction=0))
+    return (.1 + len(each)**-.5)*float(each.std(correction=0)) if len(each) > 9 else math.inf
 
 def overfits(
     looks:Sequence[dict[str, float]], # with 'validation', its 'noise', and the 'own' data's ELBO

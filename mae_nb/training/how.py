@@ -172,7 +172,8 @@ class How:
         _check_schedule('lr', self.lr, "a positive number", 1e-12)
         _check_schedule('kl_weight', self.kl_weight, "a number that is zero or more", 0.)
         if isinstance(self.validation, str) and self.validation != 'auto':
-            refuse('validation', repr(self.validation), "data, a share of them, None or 'auto'")
+            refuse('validation', f"{self.validation!r:.60}, a str",
+                   "data, a share of them, None or 'auto'", TypeError)
         if self.stop is not None:
             takes = "a positive number of nats, or None"
             put('stop', check_number('stop', self.stop, takes, low=1e-12))
