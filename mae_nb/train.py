@@ -111,7 +111,7 @@ def _shorter(
 ) -> tuple[Training, list[Training]]: # the last run, and those that validation favours
     "The run with the number of steps that validation favours, on all data."
     length = first.how.steps
-    while length > first.step: length //= 2
+    while length > 1 and length >= first.step: length //= 2
     turns, left = _turns(first, length), 3*first.how.steps - first.step
     def tried(length): # log-likelihood of the data set aside, and the runs
         runs, found = list[Training](), list[float]()

@@ -78,8 +78,21 @@ def _look(
     run.looks[-1] |= {'own': own, 'noise': noise(each)}
     if run.to_the_end: return stop
     run.overfit = not stop and run.step <= how.steps/2 and overfits(run.looks)
-    run.keep(each, last=stop or run.step == how.steps)
+    last = stop or run.step == how.steps
+    run.keep(each, last)
+    if last and run.kept_step < run.step and _missed(run):
+        run.overfit = not stop and run.kept['each'].mean() - each.mean() > noise(run.kept['each'])
+        run.kept = {}
     return stop or run.overfit
+
+def _missed(
+    run:Training, # that has kept earlier parameters
+) -> bool:
+    "Whether these miss the target: the mean of estimates may hold it where they do not."
+    mae = run.maes[0]
+    if mae.target is None: return False
+    with run.members.holding([run.kept[str(i)] for i in range(len(run.mean))]):
+        return mae.certificate(.02*(1 + mae.target), budget=2**17, explain=False).why == 'missed'
 
 def _may_stop(
     looks:Sequence[dict[str, float]], # so far
