@@ -84,7 +84,7 @@ def _anew(
 ) -> Training: # at its end
     "The run from the same start, on a shorter schedule."
     folder, how = first.how.checkpoint, first.how
-    how = replace(how, steps=steps, every=min(how.every, max(1, steps//5)),
+    how = replace(how, steps=steps, every=min(how.every or 200, max(1, steps//5)),
                   checkpoint=None if folder is None else Path(folder)/name)
     first.adopt(first.start)
     with seeded(how.seed): return train(first.maes, data, how, first.data.whole is not None)

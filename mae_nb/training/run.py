@@ -79,11 +79,23 @@ def _look(
     if run.to_the_end: return stop
     run.overfit = not stop and run.step <= how.steps/2 and overfits(run.looks)
     last = stop or run.step == how.steps
-    run.keep(each, last)
+    if last or _holds(run, values): run.keep(each, last)
     if last and run.kept_step < run.step and _missed(run):
-        run.overfit = not stop and run.kept['each'].mean() - each.mean() > noise(run.kept['each'])
+        lost = (run.kept['each'] - each).mean().item()
+        run.overfit = not stop and lost > noise(run.kept['each'])
         run.kept = {}
     return stop or run.overfit
+
+def _holds(
+    run:Training, # of one model
+    values:dict[str, float], # means over the last fifty steps
+    tol:float=.02, # nats, and share of the target
+) -> bool:
+    "Whether the target is asked for in full, and held by the mean of the estimates."
+    target = run.maes[0].target
+    if target is None: return True
+    apart = max(target - values['asked'], abs(values['information'] - target))
+    return apart <= tol*(1 + target)
 
 def _missed(
     run:Training, # that has kept earlier parameters
@@ -125,7 +137,7 @@ def train(
                 going = run.advance()
                 if not going: break
                 bar.show(run.step - 1, run.rows, run.safe.alive)
-                due = run.step % how.every == 0 or run.step == how.steps
+                due = run.step % (how.every or 200) == 0 or run.step == how.steps
                 if measured and due: run.stopped = _look(run)
             save(now=True)
             run.finish()

@@ -92,8 +92,7 @@ class Training:
         self.mean = [p.detach().clone() for p in trained]
         self.rows, self.looks = list[Tensor](), list[dict[str, float]]()
         self.kept: dict[str, Tensor] = {} # parameters, and the ELBO of each validation datum
-        validated = data.validation is not None
-        self.start = [t.detach().clone() for t in self.safe.now] if validated else []
+        self.start = [t.detach().clone() for t in self.safe.now if data.validation is not None]
     def advance(self) -> bool: # is any member alive?
         "One step of the optimiser for all members."
         safe, step, t = self.safe, self.step, self.step/self.how.steps
@@ -134,19 +133,11 @@ class Training:
         "Their mean over the last quarter; before it, the present parameters."
         return self.mean if self.averaged else [p.detach() for p in self.members.trained]
 
-    def held(self, tol:float=.02) -> bool:
-        "Whether a lone model holds its target, by the mean of the last fifty estimates."
-        if self.maes[0].target is None: return True
-        _, _, _, information, _, asked, _ = torch.stack(self.rows[-50:])[:, 0].mean(0).tolist()
-        target = self.maes[0].target
-        return max(target - asked, abs(information - target)) <= tol*(1 + target)
-
     def keep(self,
         each:Tensor, # ELBO of each validation datum, (n,)
         last:bool, # is it the last look?
     ):
         "Keep the parameters of a lone model, instead of those kept before, if validation favours."
-        if not (last or self.held()): return
         if self.kept:
             was = self.kept['each']
             gain = each - was if len(each) == len(was) else each.mean() - was.mean(0, True)
