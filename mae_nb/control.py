@@ -149,10 +149,10 @@ class PIMultiplier(Controller):
 @dataclass(unsafe_hash=True)
 class Spread(PIMultiplier):
     "A multiplier for at least M nats; what is too much is left to the spread of the prior. Eq. (4)"
-    gain: float = 1.
-    rate: float = .02
+    gain: float = .5
+    rate: float = .01
     memory: float = .95
-    bound: float = 10.
+    bound: float = 5.
     heavier: float = 2. # weight of the rate while there is a nat too much, or more
     settles: ClassVar[bool] = True
 

@@ -101,11 +101,12 @@ class MutualCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         lr:float=3e-3, # largest learning rate
         random_state:int|np.random.RandomState|None=0, # of initialisation, data order and noise
         tol:float=.05, # how far from the target still counts as held, nats
+        validation:float|str|None='auto', # share of rows to set aside, as in `fit`; None: nothing
     ):
         self.target, self.likelihood, self.latents = target, likelihood, latents
         self.width, self.levels = width, levels
         self.steps, self.batch_size, self.lr = steps, batch_size, lr
-        self.random_state, self.tol = random_state, tol
+        self.random_state, self.tol, self.validation = random_state, tol, validation
 
     def fit(self,
         X:Any, # array or data frame, (rows, columns)
@@ -123,7 +124,7 @@ class MutualCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             # a warning at the tolerance of `fit`; the one at `tol` follows
             warnings.filterwarnings('ignore', 'asked .* nats', UserWarning)
             self.history_ = fit(mae, X, steps=self.steps, batch_size=self.batch_size, lr=self.lr,
-                                seed=seed, progress=False)
+                                seed=seed, validation=self.validation, progress=False)
         self.certificate_ = mae.certificate(self.tol, _BUDGET, explain=False)
         if self.certificate_.why == 'missed':
             warnings.warn(str(self.certificate_), ConvergenceWarning, stacklevel=2)

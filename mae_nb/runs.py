@@ -26,9 +26,10 @@ from .mae import MutualAutoencoder
 from .models import ready_mae
 from .scaling import standard
 from .tables import as_csv, column, rows_of
-from .train import fit, mean_elbo
+from .train import fit
 from .training.feed import held_out
 from .training.history import History
+from .training.run import mean_elbo
 from torch import Tensor
 
 # %% ../nbs/use/05_runs.ipynb #958a4664
@@ -161,6 +162,8 @@ def train_run(
     "The certificate of a model, trained, certified and written to a folder; the model last."
     if (out/'model.json').exists() and _last_step(out) is None:
         refuse('--out', f"{out}, which holds a model and no state of a run", "a new folder")
+    # data of its own, which no part of the training gets, so that `aside_elbo` is of new data
+    if share := how.get('validation'): x, how['validation'] = held_out(x, share, how['seed'])
     with _resumable(out):
         history = fit(mae, x, checkpoint=out, **how)
         found = mae.certificate(tol)

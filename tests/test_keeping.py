@@ -71,7 +71,7 @@ def call(kind, steps=60):
     if kind == "loader":
         return {"data": DataLoader(TensorDataset(DATA), 32, shuffle=True,
                                    generator=torch.Generator().manual_seed(7)), "steps": steps}
-    how = {"data": DATA, "steps": steps, "batch_size": 32}
+    how = {"data": DATA, "steps": steps, "batch_size": 32, "validation": None}
     return how if kind == "noise" else how | {"validation": .2, "every": 10,
                                               "callbacks": [lambda look: torch.rand(3).sum() < 0]}
 

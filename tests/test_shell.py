@@ -17,7 +17,7 @@ from mae_nb.loading import load
 from mae_nb.mae import MutualAutoencoder
 from mae_nb.models import pixel_mae, sequence_mae, text_mae
 from mae_nb.tables import _number, _read_csv, as_csv, column, read_data
-from mae_nb.train import mean_elbo
+from mae_nb.training.run import mean_elbo
 from mae_nb.training.feed import held_out
 from torch.testing import assert_close
 

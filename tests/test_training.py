@@ -6,6 +6,8 @@ import shutil
 import warnings
 from functools import partial
 
+import mae_nb.training.resume
+import mae_nb.training.run
 import mae_nb.training.tape
 import numpy as np
 import pytest
@@ -14,17 +16,18 @@ import torch.distributions.normal
 from mae_nb.control import PIMultiplier, controller_of, learning_rate
 from mae_nb.context import seeded
 from mae_nb.elbo import annealed
-from mae_nb.models import categorical_mae, normal_mae
+from mae_nb.files import Pace
+from mae_nb.models import categorical_mae, normal_mae, ready_mae
 from mae_nb.nets import standard_normal
 from mae_nb.mae import MutualAutoencoder
 from mae_nb.nets import CategoricalNet, NormalNet, mlp
-from mae_nb.train import TrainingDiverged, fit, sweep
-from mae_nb.training.feed import Feed
+from mae_nb.train import TrainingDiverged, _warn_if_overfit, fit, sweep
+from mae_nb.training.feed import Feed, data_for
 from mae_nb.training.history import TensorBoard
 from mae_nb.training.how import How
 from mae_nb.training.machine import training_settings
 from mae_nb.training.members import Lone, Stack
-from mae_nb.training.step import _ascent
+from mae_nb.training.step import Training, _ascent
 from torch import nn
 from torch.distributions import Independent, Normal, Poisson
 from torch.testing import assert_close
@@ -431,3 +434,72 @@ def test_a_controller_with_other_settings_is_another_training():
         return fit(mae, TEN, steps=20, progress=False)["multiplier"]
     assert np.array_equal(multipliers("pi"), multipliers(controller_of("pi")))
     assert not np.array_equal(multipliers("pi"), multipliers(PIMultiplier(rate=.1)))
+
+
+def overfitting(tmp_path=None, seed=0, callbacks=()):
+    "Parameters, looks and steps of a call whose training overfits, and is begun anew."
+    with seeded(0): rows = torch.randn(60, 12)@torch.randn(12, 12)/3
+    with seeded(seed): mae = ready_mae(12, None, width=128)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        history = fit(mae, rows, steps=300, every=5, lr=.03, validation=.3, progress=False,
+                      checkpoint=tmp_path, callbacks=callbacks)
+    # the infomax net of a plain VAE is not trained
+    return torch.cat([flat(mae.encoder), flat(mae.decoder)]), history
+
+
+def test_a_run_that_is_begun_anew_continues_in_whichever_part_it_was_killed(
+        tmp_path, monkeypatch):
+    # saves from the first step on
+    monkeypatch.setattr(mae_nb.training.resume, "Pace", partial(Pace, share=.3, first=0.))
+    class Killed(Exception): pass
+    looks, kills = [], {3, 25, 40}
+    def dies(look):
+        looks.append(look.step)
+        if len(looks) in kills: raise Killed
+    whole, history = overfitting(callbacks=[lambda look: looks.append(look.step)])
+    assert history.tried and len(history) < len(history.tried[0]) <= 150
+    assert 40 < len(looks)
+    looks.clear()
+    for seed in range(4):
+        try: again, continued = overfitting(tmp_path, seed, [dies])
+        except Killed: continue
+    assert torch.equal(whole, again) and [*tmp_path.glob("whole-*")]
+    for name, series in history.looks.items(): assert np.array_equal(series, continued.looks[name])
+    assert len(looks) > 40
+    # nothing is left to do
+    looks.clear()
+    again, _ = overfitting(tmp_path, 5, [dies])
+    assert torch.equal(whole, again) and not looks
+
+
+def test_a_callback_that_stops_ends_the_call():
+    _, history = overfitting(callbacks=[lambda look: look.step == 20])
+    assert len(history) == 20 and not history.tried
+
+
+def test_the_parameters_that_validation_favours_are_kept_and_that_is_said(monkeypatch):
+    monkeypatch.setattr(mae_nb.training.run, "overfits", lambda looks: False)
+    with seeded(0): rows = torch.randn(60, 12)@torch.randn(12, 12)/3
+    with seeded(0): mae, seen = ready_mae(12, None, width=128), []
+    def note(look): seen.append((look.step, copy.deepcopy(dict(look.mae.named_parameters()))))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        history = fit(mae, rows, steps=300, every=10, lr=.03, validation=.3, callbacks=[note],
+                      progress=False)
+    best = history.looks["validation"].argmax()
+    said = [str(w.message) for w in caught]
+    assert f"after step {history.looks['step'][best]:.0f} of 300" in said[0] and best < 29
+    step, kept = seen[best]
+    for name, p in mae.named_parameters(): assert torch.equal(p, kept[name])
+
+
+@pytest.mark.parametrize("noise, says", [(.6, True), (.7, False)])
+def test_what_is_not_generalised_is_said(noise, says):
+    mae = normal_mae(None)
+    run = Training([mae], data_for(mae, torch.randn(50, 1), 10, .2), How(steps=9))
+    run.looks = [{"step": 0., "own": -1., "validation": -3., "noise": noise}]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _warn_if_overfit(run, [run], 9)
+    assert [("aside is -3 nats" in str(w.message)) for w in caught] == [True]*says

@@ -58,10 +58,19 @@ def _batches_of(
     return data
 
 # %% ../../nbs/training/01_feed.ipynb #b0325597
+def _auto(
+    data:Any, # a tensor, a Dataset or a loader
+) -> float|None: # None: nothing
+    "The share that is set aside where none is named."
+    sized = isinstance(data, (Tensor, Dataset)) and _has_length(data)
+    n = len(data) if sized else 0 # type: ignore[arg-type]
+    return None if n < 100 else .2 if n < 1000 else min(.1, 1000/n)
+
 def held_out(
     data:Any, # as in `fit`
     share:float, # of the data
     seed:int, # of the choice
+    turn:int=0, # which share: those of other turns are disjoint, as long as there are any
 ) -> tuple[Any, Any]: # the rest, and the share
     "Data in two parts, drawn at random: those to train on, and a share that is set aside."
     takes = "validation data, or a share of the data above 0 and below 1"
@@ -75,7 +84,7 @@ def held_out(
     if n >= len(data):
         refuse('validation', f"the share {share:g} of {len(data)} data",
                "a share that leaves some to train on")
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed)).roll(-turn*n)
     def part(rows): return Subset(data, rows.tolist()) if isinstance(data, Dataset) else data[rows]
     return part(order[n:]), part(order[:n])
 
@@ -85,27 +94,33 @@ class Data(NamedTuple):
     train: Any # a tensor, or something that gives batches, pass after pass
     validation: Any # likewise; None: nothing
     columns: tuple[str, ...] # of the data frame, in the order of the model; empty without a frame
+    whole: Any = None # both together, if validation was set aside; else None
 
 # %% ../../nbs/training/01_feed.ipynb #be09f844
 def data_for(
     mae:MutualAutoencoder, # to be trained
     data:Any, # tensor, NumPy array, data frame, Dataset or DataLoader; None: `mae.data`
     size:int, # data in a batch
-    validation:Any=None, # data, or the share of them to set aside
+    validation:Any=None, # data, the share of them to set aside, or 'auto'
     seed:int|None=None, # of the choice of that share
+    turn:int=0, # which share, as in `held_out`
 ) -> Data:
     "Data of any kind as a run takes them: checked, and with a share set aside for validation."
-    names = mae.columns or column_names(data)
-    data = mae.data if data is None else in_order(data, names)
+    names, carried = mae.columns or column_names(data), data is None
+    data = mae.data if carried else in_order(data, names)
     if data is None:
         refuse('data', 'None', "a tensor, a NumPy array, a data frame, a Dataset or a DataLoader, "
                "for a model that carries none")
     columns = names if column_names(data) else ()
+    # checked before they are divided, so that errors count rows as the user does
+    train, whole = _batches_of(mae, data, size, names), None
+    if isinstance(train, Tensor): data = train
+    if isinstance(validation, str): validation = None if carried else _auto(data)
     if isinstance(validation, numbers.Real):
-        data, validation = held_out(data, float(validation), int(seed or 0))
-    train = _batches_of(mae, data, size, names)
+        rest, validation = held_out(data, float(validation), int(seed or 0), turn)
+        train, whole = _batches_of(mae, rest, size, names), train
     if validation is not None: validation = _batches_of(mae, validation, size, names, 'validation')
-    return Data(train, validation, columns)
+    return Data(train, validation, columns, whole)
 
 # %% ../../nbs/training/01_feed.ipynb #4f4aea75
 def _own_generators(

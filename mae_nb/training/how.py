@@ -148,8 +148,12 @@ class How:
     kl_weight:float|Callable[[float], float]=1. # weight of the rate, or a function: `annealed(.5)`
     progress:bool=True # show a progress bar
     compile:bool=False # let PyTorch's compiler merge operations; needs g++, pays for long runs
-    validation:Any=None # data like `data`, or the share of them to set aside
-    every:int=200 # steps between measurements: validation data, certificate, callbacks
+    # data like `data`, or the share of them to set aside; None: nothing; 'auto': a share of data
+    # that are handed over in memory or as a Dataset, and are a hundred or more
+    validation:Any='auto'
+    # steps between measurements: validation data, certificate, callbacks; None: 200, or where
+    # nothing but validation is measured and there are fewer steps than 4000, a twentieth of them
+    every:int|None=None
     stop:float|None=None # stop when held within so many nats, and validation improves no more
     callbacks:Sequence[Callable]=() # called with each `Look`; one that returns True stops the run
     clip:float=1. # the gradient of each net is shortened to this length
@@ -160,11 +164,16 @@ class How:
 
     def __post_init__(self):
         def put(name, value): object.__setattr__(self, name, value)
-        for name in ('steps', 'batch_size', 'every'):
-            put(name, check_count(name, getattr(self, name)))
+        for name in ('steps', 'batch_size'): put(name, check_count(name, getattr(self, name)))
+        often = self.stop is None and not self.callbacks
+        usual = min(200, max(1, self.steps//20)) if often else 200
+        put('every', usual if self.every is None else check_count('every', self.every))
         if self.seed is not None: put('seed', check_count('seed', self.seed, least=0))
         _check_schedule('lr', self.lr, "a positive number", 1e-12)
         _check_schedule('kl_weight', self.kl_weight, "a number that is zero or more", 0.)
+        if isinstance(self.validation, str) and self.validation != 'auto':
+            refuse('validation', f"{self.validation!r:.60}, a str",
+                   "data, a share of them, None or 'auto'", TypeError)
         if self.stop is not None:
             takes = "a positive number of nats, or None"
             put('stop', check_number('stop', self.stop, takes, low=1e-12))

@@ -17,7 +17,9 @@ from ..checks import refuse
 from ..control import Controller, controller_of, ramp
 from ..infomax import sandwich
 from ..mae import MutualAutoencoder, Terms
+from ..refine import Refined
 from .feed import Data, Feed, entries
+from .history import noise
 from .how import How, Optimiser
 from .members import Lone, Members, Safe, Stack
 from .tape import Recorded
@@ -76,7 +78,8 @@ class Training:
         how:How, # to train them
     ):
         self.maes, self.data, self.how = maes, data, how
-        self.step, self.averaged, self.stopped = 0, 0, False
+        self.step, self.averaged, self.stopped, self.overfit = 0, 0, False, False
+        self.to_the_end = False # whether or not it overfits?
         alone, half = len(maes) == 1 and not how.compile, how.precision
         self.members: Lone|Stack = Lone(maes[0], half) if alone else Stack(maes, half)
         device, trained = self.members.device, self.members.trained
@@ -92,12 +95,14 @@ class Training:
         self.rows, self.looks = list[Tensor](), list[dict[str, float]]()
         self.bias = torch.zeros(len(maes), device=device) # of the estimate, nats
         self.corrects = alone and maes[0].target is not None and maes[0].settles
-
+        self.kept: dict[str, Tensor] = {} # parameters, and the ELBO of each validation datum
+        self.start = [t.detach().clone() for t in self.safe.now if data.validation is not None]
     def advance(self) -> bool: # is any member alive?
         "One step of the optimiser for all members."
         safe, step, t = self.safe, self.step, self.step/self.how.steps
         weight, rate = self.how.weight(t), self.how.learning_rate(t)
-        if self.corrects and step % 100 == 99: self.bias = .5*self.bias + .5*self._bias()
+        if self.corrects and step % 100 == 99:
+            self.bias = torch.lerp(self.bias, self._bias(), 1. if step < 100 else .3)
         found = self._ascent(t, weight)
         if found is None: return False
         grads, ok, row, self.controlled = found
@@ -117,7 +122,9 @@ class Training:
     def _ascent(self, t:float, weight:float) -> _Ascent|None: # None: all have failed
         "Gradients on the next batch, without the members whose numbers a sampler refuses."
         members, safe = self.members, self.safe
-        weights = torch.tensor([weight, float(t >= self.how.hold_from)], device=members.device)
+        # the estimate is not trusted before its bias is known
+        on = t >= self.how.hold_from and not (self.corrects and self.step < 100)
+        weights = torch.tensor([weight, float(on)], device=members.device)
         x, asked = next(self.feed), self.target*ramp(t) - self.bias
         given = x, members.trained, members.fixed, self.controlled, asked, weights[0], weights[1]
         try: return self.up(*given)
@@ -136,26 +143,53 @@ class Training:
         return self.bias[:, None]*torch.tensor(_ESTIMATES, device=self.bias.device)
 
     @torch.no_grad()
-    def _bias(self, n:int=64, k:int=256) -> float: # nats
-        "How much higher the lower end of the sandwich is with many proposals, at the same pairs."
+    def _bias(self, n:int=16, k:int=16) -> Tensor: # (1,), nats
+        "How much higher the sandwich ends with proposals made for each datum, at the same pairs."
         mae, prior = self.maes[0], self.maes[0].prior
         z = prior.sample((n,))
         x = mae.decoder(z).sample()
-        loose, tight = (sandwich(z, x, mae.decoder, prior, mae.proposal, many).lower.mean()
-                        for many in (mae.k or 4, k))
-        found = tight - loose
-        return float(found) if found.isfinite() else 0.
+        refined = Refined(mae.proposal, mae.decoder, prior)
+        loose, tight = (sandwich(z, x, mae.decoder, prior, s, many).lower.mean()
+                        for s, many in ((mae.proposal, mae.k or 4), (refined, k)))
+        return torch.where((tight - loose).isfinite(), tight - loose, self.bias)
 
     def best(self) -> list[Tensor]: # (members, size) each
         "Their mean over the last quarter; before it, the present parameters."
         return self.mean if self.averaged else [p.detach() for p in self.members.trained]
 
+    def keep(self,
+        each:Tensor, # ELBO of each validation datum, (n,)
+        last:bool, # is it the last look?
+    ):
+        "Keep the parameters of a lone model, instead of those kept before, if validation favours."
+        if self.kept:
+            was = self.kept['each']
+            gain = each - was if len(each) == len(was) else each.mean() - was.mean(0, True)
+            error = gain.std(correction=0)/len(gain)**.5
+            if not gain.mean() > (-min(noise(was), 2*error) if last else 0): return
+        best = {str(i): p.clone() for i, p in enumerate(self.best())}
+        self.kept = best | {'each': each, 'step': torch.tensor(self.step)}
+
+    @property
+    def kept_step(self) -> int:
+        "The step of the parameters that the run ends with."
+        return int(self.kept.get('step', self.step))
+
     def finish(self):
         "Adopt the best parameters of the members that are alive."
-        best = self.best()
+        best = [self.kept[str(i)] for i in range(len(self.mean))] if self.kept else self.best()
         finite = torch.stack([p.isfinite().all(1) for p in best]).all(0)
         self.safe.note(finite, max(0, self.step - 1))
         if self.safe.refresh(): self.safe.adopt(best)
+
+    @torch.no_grad()
+    def adopt(self,
+        values:list[Tensor], # parameters and buffers, like `start`
+    ):
+        "Give the models these parameters and buffers."
+        trained, buffers = values[:len(self.mean)], values[len(self.mean):]
+        for t, b in zip(self.members.buffers, buffers): t.copy_(b)
+        self.members.write_back(trained)
 
     def _parts(self) -> tuple: # the last sets the random numbers
         return self.members, self.safe, self.optimiser, self.feed
@@ -165,7 +199,10 @@ class Training:
         parts: dict[str, Any] = {}
         for part in self._parts(): parts |= part.state()
         parts |= {f'mean.{i}': t for i, t in enumerate(self.mean)}
-        parts |= {f'control.{name}': t for name, t in self.controlled.items()} | {'bias': self.bias}
+        parts |= {f'start.{i}': t for i, t in enumerate(self.start)}
+        parts |= {f'kept.{name}': t for name, t in self.kept.items()}
+        parts |= {f'control.{name}': t for name, t in self.controlled.items()}
+        parts |= {'bias': self.bias}
         rows = torch.stack(self.rows) if self.rows else torch.zeros(0)
         return parts | {'rows': rows, **{name: getattr(self, name) for name in _PLAIN}}
 
@@ -177,12 +214,15 @@ class Training:
         device = self.members.device
         for part in self._parts(): part.restore(state)
         for i, t in enumerate(self.mean): t.copy_(state[f'mean.{i}'])
+        for i, t in enumerate(self.start): t.copy_(state[f'start.{i}'])
+        self.kept = {name: t.to(device) for name, t in entries(state, 'kept').items()}
         self.controlled = {name: t.to(device) for name, t in entries(state, 'control').items()}
         self.rows = list(state['rows'].to(device))
-        for name in _PLAIN: setattr(self, name, state[name])
         self.bias = state.get('bias', self.bias).to(device)
+        for name in _PLAIN: setattr(self, name, state.get(name, False))
 
 _NOT_FINITE = r'\b(nan|inf|p_in)\b|invalid (value|Poisson)|std >= 0' # what samplers refuse
 # columns of a row that the bias is added to: elbo, the terms, asked, multiplier
 _ESTIMATES = [0., *(float(name == 'information') for name in Terms._fields), 1., 0.]
-_PLAIN = 'step', 'averaged', 'stopped', 'looks' # parts of the state that are no tensors
+# parts of the state that are no tensors; states that were saved before there was `overfit` lack it
+_PLAIN = 'step', 'averaged', 'stopped', 'looks', 'overfit'
