@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny nets want one thread
 ROOT = Path(__file__).resolve().parents[1]
 REQUIRED = {"torch", "numpy", "matplotlib", "fastcore"}
-LONGEST = ["training/09_train", "results/01_figures", "results/03_setpoint", "start/06_collapse",
+LONGEST = ["training/10_train", "results/01_figures", "results/03_setpoint", "start/06_collapse",
            "index"]  # these run first, for two processes to end together
 SENTENCES = """from importlib.resources import files; from mae_nb.all import corpus
 corpus(); (files('mae_nb')/'corpora'/'LICENSE.txt').read_text()"""

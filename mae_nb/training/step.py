@@ -36,7 +36,10 @@ def _objective(
     "The objective of every member: Eq. (1) of the model, its coefficient Eq. (3) of control."
     value = terms.reconstruction - kl_weight*control.rate_weight*terms.rate
     if members.base.target is not None:
-        coefficient = control(hold*(asked - terms.information).detach())
+        error = (asked - terms.information).detach()
+        # what settles may say too much, and no more, before the constraint is on
+        early = error.clamp(max=0.) if control.settles else 0*error
+        coefficient = control(hold*error + (1 - hold)*early)
         value = value + coefficient*terms.information
     return value + terms.bound
 
@@ -102,7 +105,7 @@ class Training:
         safe, step, t = self.safe, self.step, self.step/self.how.steps
         weight, rate = self.how.weight(t), self.how.learning_rate(t)
         if self.corrects and step % 100 == 99:
-            self.bias = torch.lerp(self.bias, self._bias(), 1. if step < 100 else .3)
+            self.bias = torch.lerp(self.bias, self._bias(), 1. if step < 100 else .5)
         found = self._ascent(t, weight)
         if found is None: return False
         grads, ok, row, self.controlled = found
@@ -122,8 +125,8 @@ class Training:
     def _ascent(self, t:float, weight:float) -> _Ascent|None: # None: all have failed
         "Gradients on the next batch, without the members whose numbers a sampler refuses."
         members, safe = self.members, self.safe
-        # the estimate is not trusted before its bias is known
-        on = t >= self.how.hold_from and not (self.corrects and self.step < 100)
+        # a model that may say too much is left alone at first
+        on = t >= max(self.how.hold_from, .5*self.maes[0].settles)
         weights = torch.tensor([weight, float(on)], device=members.device)
         x, asked = next(self.feed), self.target*ramp(t) - self.bias
         given = x, members.trained, members.fixed, self.controlled, asked, weights[0], weights[1]
