@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch import Tensor
 from .checks import refuse
 from .context import seeded
 from .mae import MutualAutoencoder
@@ -92,6 +91,14 @@ def _anew(
     first.adopt(first.start)
     with seeded(how.seed): return train(first.maes, data, how, first.data.whole is not None)
 
+def _on_all(
+    first:Training, # that set data aside
+    steps:int, # of the schedule
+) -> Training: # at its end
+    "The run from the same start, on all data."
+    whole = Data(first.data.whole, None, first.data.columns)
+    return _anew(first, whole, steps, f'whole-{steps}')
+
 def _middle(
     values:Sequence[float], # of each part of the data
 ) -> float:
@@ -103,9 +110,8 @@ def _turns(
     longest:int, # number of steps to try
 ) -> int: # 1, 3 or 5
     "How many parts of the data to set aside in turn: several of a few, if there is time."
-    data, room = first.data, (3*first.how.steps - first.step)/(4*longest)
-    if data.whole is None or not isinstance(data.validation, Tensor): return 1
-    return 1 if len(data.validation) >= 100 or room < 2.5 else 3 if room < 5 else 5
+    room = (3*first.how.steps - first.step)/(4*longest)
+    return 1 if not first.data.few or room < 2.5 else 3 if room < 5 else 5
 
 # %% ../nbs/training/10_train.ipynb #3ad0f1ba
 def _shorter(
@@ -135,9 +141,9 @@ def _shorter(
     if first.data.whole is None:
         first.adopt(best[0].safe.good)
         return best[0], best
-    whole, steps = Data(first.data.whole, None, first.data.columns), best[0].how.steps
+    steps = best[0].how.steps
     while True:
-        last = _anew(first, whole, steps, f'whole-{steps}')
+        last = _on_all(first, steps)
         if held([last]) or 2*steps >= first.how.steps: return last, best
         steps *= 2
 
@@ -172,12 +178,18 @@ def fit(
         check_resumable(given.validation, 'validation')
     with seeded(how.seed): first = train([mae], given, how)
     run, favoured = _shorter(first, part) if first.overfit else (first, [first])
+    ended = first.step == how.steps and bool(first.safe.alive.all())
+    if given.few and ended and not first.overfit: run = _on_all(first, how.steps)
     (history,), (failed,) = results(run)
     if failed is not None:
         last = {k: float(v[-1]) for k, v in history.series.items() if len(v)}
         raise TrainingDiverged(failed, last, history)
+<<<<<<< HEAD
     _settle(mae, run, how.seed)
     if first.overfit:
+=======
+    if run is not first:
+>>>>>>> i20-small
         history.looks, history.tried = results(favoured[0])[0][0].looks, results(first)[0]
     _warn_if_overfit(first, favoured, run.how.steps)
     _warn_if_missed([mae], progress=how.progress)

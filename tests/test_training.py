@@ -485,8 +485,8 @@ def test_the_parameters_that_validation_favours_are_kept_and_that_is_said(monkey
     def note(look): seen.append((look.step, copy.deepcopy(dict(look.mae.named_parameters()))))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        history = fit(mae, rows, steps=300, every=10, lr=.03, validation=.3, callbacks=[note],
-                      progress=False)
+        history = fit(mae, rows[:42], steps=300, every=10, lr=.03, validation=rows[42:],
+                      callbacks=[note], progress=False)
     best = history.looks["validation"].argmax()
     said = [str(w.message) for w in caught]
     assert f"after step {history.looks['step'][best]:.0f} of 300" in said[0] and best < 29

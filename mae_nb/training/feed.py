@@ -96,6 +96,12 @@ class Data(NamedTuple):
     columns: tuple[str, ...] # of the data frame, in the order of the model; empty without a frame
     whole: Any = None # both together, if validation was set aside; else None
 
+    @property
+    def few(self) -> bool:
+        "Whether those set aside are in memory, and fewer than a hundred."
+        here = self.whole is not None and isinstance(self.validation, Tensor)
+        return here and len(self.validation) < 100
+
 # %% ../../nbs/training/01_feed.ipynb #be09f844
 def data_for(
     mae:MutualAutoencoder, # to be trained

@@ -81,10 +81,11 @@ def _look(
     run.overfit = not stop and run.step <= how.steps/2 and overfits(run.looks)
     last = stop or run.step == how.steps
     if last or _holds(run, values): run.keep(each, last)
-    if last and run.kept_step < run.step and _missed(run):
-        lost = (run.kept['each'] - each).mean().item()
-        run.overfit = not stop and lost > noise(run.kept['each'])
-        run.kept = {}
+    if not last or run.kept_step == run.step: return stop or run.overfit
+    # the end is worse than what was passed, which may miss the target
+    lost, missed = (run.kept['each'] - each).mean().item(), _missed(run)
+    run.overfit = not stop and (run.data.few or missed and lost > noise(run.kept['each']))
+    if missed: run.kept = {}
     return stop or run.overfit
 
 def _holds(
