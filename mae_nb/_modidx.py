@@ -646,11 +646,8 @@ d = { 'settings': { 'branch': 'main',
                               'mae_nb.train._anew': ('training/train.html#_anew', 'mae_nb/train.py'),
                               'mae_nb.train._made': ('training/train.html#_made', 'mae_nb/train.py'),
                               'mae_nb.train._middle': ('training/train.html#_middle', 'mae_nb/train.py'),
-<<<<<<< HEAD
-                              'mae_nb.train._settle': ('training/train.html#_settle', 'mae_nb/train.py'),
-=======
                               'mae_nb.train._on_all': ('training/train.html#_on_all', 'mae_nb/train.py'),
->>>>>>> i20-small
+                              'mae_nb.train._settle': ('training/train.html#_settle', 'mae_nb/train.py'),
                               'mae_nb.train._shorter': ('training/train.html#_shorter', 'mae_nb/train.py'),
                               'mae_nb.train._turns': ('training/train.html#_turns', 'mae_nb/train.py'),
                               'mae_nb.train._warn_if_missed': ('training/train.html#_warn_if_missed', 'mae_nb/train.py'),

@@ -184,12 +184,8 @@ def fit(
     if failed is not None:
         last = {k: float(v[-1]) for k, v in history.series.items() if len(v)}
         raise TrainingDiverged(failed, last, history)
-<<<<<<< HEAD
     _settle(mae, run, how.seed)
-    if first.overfit:
-=======
     if run is not first:
->>>>>>> i20-small
         history.looks, history.tried = results(favoured[0])[0][0].looks, results(first)[0]
     _warn_if_overfit(first, favoured, run.how.steps)
     _warn_if_missed([mae], progress=how.progress)
