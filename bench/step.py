@@ -40,8 +40,8 @@ def main(turns: int = 7, steps: int = 100):
         plain = statistics.median(took["plain VAE"])
         for name, times in took.items():
             each = statistics.median(times)
-            print(f"{latents} latents, {name:52s} {1e3*each:6.1f} ms, {each/plain:5.2f} plain steps",
-                  flush=True)
+            print(f"{latents} latents, {name:52s} {1e3*each:6.1f} ms, "
+                  f"{each/plain:5.2f} plain steps", flush=True)
 
 
 if __name__ == "__main__": main(*map(int, sys.argv[1:]))

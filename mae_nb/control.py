@@ -149,10 +149,10 @@ class PIMultiplier(Controller):
 @dataclass(unsafe_hash=True)
 class Spread(PIMultiplier):
     "A multiplier for at least M nats; what is too much is left to the spread of the prior. Eq. (4)"
-    gain: float = .5
-    rate: float = .01
-    memory: float = .95
-    bound: float = 5.
+    gain: float = .5 # c, weight of the proportional part
+    rate: float = .01 # eta, speed of the integral
+    memory: float = .95 # beta, of the running mean of past errors
+    bound: float = 5. # largest multiplier
     heavier: float = 2. # weight of the rate while there is a nat too much, or more
     settles: ClassVar[bool] = True
 

@@ -184,7 +184,7 @@ def _left_out(
     own:Tensor, # log p_j(x_j|z_k), (k, n, sites)
     laws:Tensor, # log p_j(v|z_k) of all values, (v, k, n, sites)
 ) -> Tensor: # (v, n, sites)
-    "log p(v|x_-j), the law of each site given all others. Eq. (2)"
+    "log p(v|x_-j), the law of each site given all others. Eq. (3)"
     without = log_w[..., None] - own
     return (without + laws).logsumexp(1) - without.logsumexp(0)
 
@@ -197,7 +197,7 @@ def _by_sites(
     x:Tensor, # drawn from it, (n, *event)
     k:int, # proposals for each datum, at least 1
 ) -> Tensor: # (n,)
-    "The integrand of the lower bound, with the gradient of local expectations. Eq. (1)"
+    "The integrand of the lower bound, with the gradient of local expectations. Eq. (2)"
     n = len(z)
     # log p_j(v|z), (v, codes, sites); smaller terms change no sum
     def laws_of(px):

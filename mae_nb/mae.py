@@ -135,9 +135,8 @@ class MutualAutoencoder(_Autoencoder):
         prior:Distribution|nn.Module, # p(z), event shape (d_z,); or a module that returns it
         infomax:nn.Module|None=None, # x -> r(z|x); not needed for a plain VAE
         target:float|None=None, # nats; None: a plain VAE
-        # 'pi', 'spread', 'gentle' (small gains), 'penalty' (the poster's) or a controller; None:
-        # 'spread' where sites of few values are independent given the code, else 'pi'
-        control:Any=None,
+        # 'pi', 'spread', 'gentle', 'penalty', or a controller; None: 'spread' where sites of few
+        control:Any=None, # values are independent given the code, else 'pi'
         # proposals of the estimate that is controlled; 0: the poster's bound;
         # None: quadrature where possible, else 4 with 'spread' and 16 without
         k:int|None=None,

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 from ..checks import refuse
 from ..control import Controller, controller_of, ramp
-from ..infomax import sandwich
 from ..mae import MutualAutoencoder, Terms
-from ..refine import Refined
+from ..settle import bias_of
 from .feed import Data, Feed, entries
 from .history import noise
 from .how import How, Optimiser
@@ -44,6 +43,9 @@ def _objective(
     return value + terms.bound
 
 # %% ../../nbs/training/07_step.ipynb #dbda6829
+# columns of a row that a bias is added to: elbo, the terms, asked, multiplier
+_SHIFTED = torch.tensor([0., *(float(name == 'information') for name in Terms._fields), 1., 0.])
+
 _Ascent = tuple[ # what `ascent` returns
     list[Tensor], # gradients of each net, (members, size) each
     Tensor, # are all numbers of a member finite? (members,)
@@ -71,6 +73,21 @@ def _ascent(
     length = [torch.linalg.vector_norm(g, dim=1, keepdim=True) for g in grads]
     ok = torch.cat([row, *length], 1).sum(1).isfinite()
     return [g/(n/clip).clamp(min=1.) for g, n in zip(grads, length)], ok, row, control.state()
+
+# %% ../../nbs/training/07_step.ipynb #4e137df3
+_NOT_FINITE = r'\b(nan|inf|p_in)\b|invalid (value|Poisson)|std >= 0' # what samplers refuse
+# parts of the state that are no tensors; states that were saved before there was `overfit` lack it
+_PLAIN = 'step', 'averaged', 'stopped', 'looks', 'overfit'
+
+def _favoured(
+    each:Tensor, # ELBO of each validation datum, (n,)
+    was:Tensor, # the same of parameters that were kept before, (m,)
+    last:bool, # is it the last look?
+) -> bool:
+    "Whether validation favours the later parameters; in the end, whether it does not refuse them."
+    gain = each - was if len(each) == len(was) else each.mean() - was.mean(0, True)
+    error = gain.std(correction=0)/len(gain)**.5
+    return bool(gain.mean() > (-min(noise(was), 2*error) if last else 0))
 
 # %% ../../nbs/training/07_step.ipynb #ff00e99c
 class Training:
@@ -100,17 +117,18 @@ class Training:
         self.corrects = alone and maes[0].target is not None and maes[0].settles
         self.kept: dict[str, Tensor] = {} # parameters, and the ELBO of each validation datum
         self.start = [t.detach().clone() for t in self.safe.now if data.validation is not None]
+
     def advance(self) -> bool: # is any member alive?
         "One step of the optimiser for all members."
         safe, step, t = self.safe, self.step, self.step/self.how.steps
         weight, rate = self.how.weight(t), self.how.learning_rate(t)
         if self.corrects and step % 100 == 99:
-            self.bias = torch.lerp(self.bias, self._bias(), 1. if step < 100 else .5)
+            self.bias = torch.lerp(self.bias, bias_of(self.maes[0]), 1. if step < 100 else .5)
         found = self._ascent(t, weight)
         if found is None: return False
         grads, ok, row, self.controlled = found
         safe.note(ok, step)
-        self.rows.append(row + self.shift if self.corrects else row)
+        self.rows.append(row + self.bias[:, None]*_SHIFTED.to(row) if self.corrects else row)
         if step % 50 == 0: safe.refresh()
         alive = safe.alive
         if not alive.any(): return False
@@ -140,22 +158,6 @@ class Training:
             safe.note(sound, self.step)
             return self.up(*given) if safe.refresh() else None
 
-    @property
-    def shift(self) -> Tensor: # (members, series)
-        "The bias, in the columns of the estimate and of what is asked for."
-        return self.bias[:, None]*torch.tensor(_ESTIMATES, device=self.bias.device)
-
-    @torch.no_grad()
-    def _bias(self, n:int=16, k:int=16) -> Tensor: # (1,), nats
-        "How much higher the sandwich ends with proposals made for each datum, at the same pairs."
-        mae, prior = self.maes[0], self.maes[0].prior
-        z = prior.sample((n,))
-        x = mae.decoder(z).sample()
-        refined = Refined(mae.proposal, mae.decoder, prior)
-        loose, tight = (sandwich(z, x, mae.decoder, prior, s, many).lower.mean()
-                        for s, many in ((mae.proposal, mae.k or 4), (refined, k)))
-        return torch.where((tight - loose).isfinite(), tight - loose, self.bias)
-
     def best(self) -> list[Tensor]: # (members, size) each
         "Their mean over the last quarter; before it, the present parameters."
         return self.mean if self.averaged else [p.detach() for p in self.members.trained]
@@ -165,11 +167,7 @@ class Training:
         last:bool, # is it the last look?
     ):
         "Keep the parameters of a lone model, instead of those kept before, if validation favours."
-        if self.kept:
-            was = self.kept['each']
-            gain = each - was if len(each) == len(was) else each.mean() - was.mean(0, True)
-            error = gain.std(correction=0)/len(gain)**.5
-            if not gain.mean() > (-min(noise(was), 2*error) if last else 0): return
+        if self.kept and not _favoured(each, self.kept['each'], last): return
         best = {str(i): p.clone() for i, p in enumerate(self.best())}
         self.kept = best | {'each': each, 'step': torch.tensor(self.step)}
 
@@ -204,8 +202,7 @@ class Training:
         parts |= {f'mean.{i}': t for i, t in enumerate(self.mean)}
         parts |= {f'start.{i}': t for i, t in enumerate(self.start)}
         parts |= {f'kept.{name}': t for name, t in self.kept.items()}
-        parts |= {f'control.{name}': t for name, t in self.controlled.items()}
-        parts |= {'bias': self.bias}
+        parts |= {f'control.{name}': t for name, t in self.controlled.items()} | {'bias': self.bias}
         rows = torch.stack(self.rows) if self.rows else torch.zeros(0)
         return parts | {'rows': rows, **{name: getattr(self, name) for name in _PLAIN}}
 
@@ -223,9 +220,3 @@ class Training:
         self.rows = list(state['rows'].to(device))
         self.bias = state.get('bias', self.bias).to(device)
         for name in _PLAIN: setattr(self, name, state.get(name, False))
-
-_NOT_FINITE = r'\b(nan|inf|p_in)\b|invalid (value|Poisson)|std >= 0' # what samplers refuse
-# columns of a row that the bias is added to: elbo, the terms, asked, multiplier
-_ESTIMATES = [0., *(float(name == 'information') for name in Terms._fields), 1., 0.]
-# parts of the state that are no tensors; states that were saved before there was `overfit` lack it
-_PLAIN = 'step', 'averaged', 'stopped', 'looks', 'overfit'
