@@ -14,14 +14,14 @@ from mae_nb.core import (
     _stratified_rsample, corrected, estimate, expect, is_enumerable, moments, prior_grid,
 )
 from mae_nb.elbo import elbo, importance_weighted
-from mae_nb.models import categorical_mae, normal_mae
+from mae_nb.models import categorical_mae, normal_mae, ready_mae
 from mae_nb.nets import standard_normal
 from mae_nb.infomax import Interval, controls_of, infomax_bound, mutual_information, sandwich
 from mae_nb.loading import load
 from mae_nb.mae import MutualAutoencoder
 from mae_nb.nets import NormalNet, OneHot, WindowNet, mlp
 from mae_nb.oracle import LinearGaussian, exact_information
-from mae_nb.train import fit
+from mae_nb.train import fit, sweep
 from torch import nn
 from torch.nn import functional as F
 from torch.distributions import Categorical, Distribution, Independent, Normal
@@ -366,3 +366,46 @@ def test_a_control_by_a_user_comes_with_its_function(tmp_path):
 def test_what_is_no_control_is_refused(control):
     with pytest.raises(ValueError, match="control got .* but takes 'pi' or 'gentle' or 'penalty'"):
         categorical_mae(.5, control=control)
+
+
+def pictures(target=.3, **how):
+    "A small model of black and white pixels, whose prior can shrink, and data for it."
+    x = (torch.rand(256, 8, generator=torch.Generator().manual_seed(0)) < .5).float()
+    x[:, 1:4], x[:, 5:] = x[:, :1], x[:, 4:5]
+    with seeded(0): return ready_mae(8, target, "bernoulli", latents=2, width=16, **how), x
+
+
+def test_a_model_that_says_too_much_settles_and_is_saved_with_its_spread(tmp_path):
+    mae, x = pictures()
+    fit(mae, x, steps=300, validation=None, progress=False)
+    assert mae.control == "spread" and mae.prior_net.spread < .9
+    assert abs(mae.information(k=64, n=20_000, seed=3).middle - .3) < .05
+    mae.save(tmp_path)
+    other = load(tmp_path)
+    assert torch.equal(other.prior_net.spread, mae.prior_net.spread)
+    assert torch.equal(other.sample(20, seed=0), mae.sample(20, seed=0))
+    # a state dictionary has it, too, and one without it undoes it
+    fresh, _ = pictures()
+    before = fresh.state_dict()
+    fresh.load_state_dict(mae.state_dict())
+    assert torch.equal(fresh.prior.stddev, mae.prior.stddev)
+    fresh.load_state_dict(before)
+    assert fresh.prior_net.spread is None
+
+
+def test_each_model_of_a_sweep_settles_and_training_begins_unshrunk():
+    _, x = pictures()
+    runs = sweep(lambda M: pictures(M)[0], [.2, .5, None], data=x, steps=300, progress=False)
+    for run in runs[:2]:
+        assert abs(run.mae.information(k=64, n=20_000, seed=3).middle - run.target) < .06
+    assert runs[2].mae.prior_net.spread is None
+    fit(runs[0].mae, x, steps=1, validation=None, progress=False)
+    assert runs[0].mae.prior_net.spread.item() != 1.
+
+
+def test_what_settles_by_default():
+    assert pictures()[0].control == "spread" and pictures(k=0)[0].control == "pi"
+    assert pictures(control="pi")[0].control == "pi"
+    with seeded(0):
+        assert categorical_mae(.5).control == "pi"
+        assert ready_mae(3, .5, "normal").control == "pi"
