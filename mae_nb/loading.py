@@ -70,10 +70,13 @@ def _by_recipe(
     if not isinstance(arguments, dict) or arguments.keys() & {'device', 'dtype', 'data'}:
         refuse('path', f"a model with arguments {arguments!r:.40}", "those that `mae.save` wrote")
     arguments = {k: v for k, v in arguments.items() if (k, v) != ('joint', False)}
-    # what is chosen where nothing was given may have changed since
-    now = {name: about[name] for name in SETTINGS if name in about} | arguments
-    if 'control' in now: now['control'] = control_from_json(now['control'])
-    try: mae = make(target=about.get('target'), **now)
+    given = dict(arguments)
+    if 'control' in given: given['control'] = control_from_json(given['control'])
+    try:
+        mae = make(target=about.get('target'), **given)
+        # 'pi' was what models had where nothing was given, before there was 'spread'
+        if mae.control == 'spread' and control == 'pi' and not given.get('control'):
+            mae = make(target=about.get('target'), **given | {'control': 'pi'})
     except (TypeError, ValueError, RuntimeError, AttributeError, MemoryError) as e:
         refuse('path', f"a model that {name} cannot make ({str(e):.200})",
                "one saved by this version or an older one")
