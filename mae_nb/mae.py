@@ -149,8 +149,8 @@ class MutualAutoencoder(_Autoencoder):
         if control is not None: controller_of(control)
         k = None if k is None else check_count('k', k, least=0)
         super().__init__(encoder, decoder, prior, infomax, data, device, dtype)
-        shrinks = self._found.shrinks and k != 0
-        self.control, self.k = control or ('spread' if shrinks else 'pi'), k
+        if control is None: control = 'spread' if self._found.shrinks and k != 0 else 'pi'
+        self.control, self.k = control, k
         self._target:float|None = None
         self.target = target
         most = 32 if self.settles else 128

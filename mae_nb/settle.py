@@ -42,6 +42,7 @@ def _approach(
     steps:int,
     lr:float, # largest learning rate
     clip:float=1., # the longest gradient of a net
+    k:int=8, # proposals of the estimate
 ) -> Iterator[float]: # log of the spread after each step
     "Stochastic approximation of the spread, while encoder and infomax net follow it."
     nets, slope, log_a = _free(mae), .7*mae.prior.event_shape[0], 0.
@@ -49,7 +50,7 @@ def _approach(
     for step in range(steps):
         mae.prior_net.spread = torch.full((), math.exp(log_a), device=mae.whereabouts[1])
         data = elbo(next(batches), mae.encoder, mae.decoder, mae.prior).total.mean()
-        terms = model_terms(mae.decoder, mae.proposal, mae.prior, mae.k or 8, 2*mae.codes)
+        terms = model_terms(mae.decoder, mae.proposal, mae.prior, k, 2*mae.codes)
         value, error = data + terms.bound, (mae.target or 0.) - terms.information.item()
         if not (value.isfinite() and math.isfinite(error)):
             refuse('mae', f"numbers that are not finite at step {step} of settling",
@@ -128,5 +129,5 @@ def bias_of(
     x = mae.decoder(z).sample()
     refined = Refined(mae.proposal, mae.decoder, prior)
     loose, tight = (sandwich(z, x, mae.decoder, prior, s, many).lower.mean()
-                    for s, many in ((mae.proposal, mae.k or 4), (refined, k)))
+                    for s, many in ((mae.proposal, 4 if mae.k is None else mae.k), (refined, k)))
     return (tight - loose).nan_to_num(0., 0., 0.)[None]

@@ -88,18 +88,24 @@ def _look(
     if missed: run.kept = {}
     return stop or run.overfit
 
+def _off(
+    mae:MutualAutoencoder, # with a target
+    information:float, # nats
+) -> float: # nats
+    "How far an amount is from what training has to reach; too much is no fault if it settles."
+    short = (mae.target or 0.) - information
+    return max(0., short) if mae.settles else abs(short)
+
 def _holds(
     run:Training, # of one model
     values:dict[str, float], # means over the last fifty steps
     tol:float=.02, # nats, and share of the target
 ) -> bool:
     "Whether the target is asked for in full, and held by the mean of the estimates."
-    target = run.maes[0].target
-    if target is None: return True
-    apart = max(target - values['asked'], target - values['information'])
-    # too much is taken off in the end by models that settle
-    if not run.maes[0].settles: apart = max(apart, values['information'] - target)
-    return apart <= tol*(1 + target)
+    mae = run.maes[0]
+    if mae.target is None: return True
+    apart = max(mae.target - values['asked'], _off(mae, values['information']))
+    return apart <= tol*(1 + mae.target)
 
 def _missed(
     run:Training, # that has kept earlier parameters
@@ -182,6 +188,4 @@ def held(
     target = runs[0].maes[0].target
     if target is None: return True
     last = [torch.stack(run.rows[-max(1, len(run.rows)//4):])[:, 0, 3].mean() for run in runs]
-    least, most = (f(value.item() - target for value in last) for f in (min, max))
-    settles = runs[0].maes[0].settles
-    return -least <= tol*(1 + target) and (settles or most <= tol*(1 + target))
+    return max(_off(runs[0].maes[0], value.item()) for value in last) <= tol*(1 + target)
