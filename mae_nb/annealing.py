@@ -130,11 +130,11 @@ def _walk(
     "The state before each change of the temperature. Eq. (2)"
     at = path.at(z)
     yield at, torch.ones_like(at.ends[0])
-    # what overflows is refused, not an error
-    with validating(False):
-        for beta, step in zip(betas[1:-1].to(z), steps):
+    for beta, step in zip(betas[1:-1].to(z), steps):
+        # what overflows is refused, not an error; a block must not stay open at a yield
+        with validating(False):
             at, taken = _moved(at, path, beta, step.to(z)*path.scale, leaps)
-            yield at, taken
+        yield at, taken
 
 def annealed_sandwich(
     z:Tensor, # codes drawn from the prior, (pairs, d_z)

@@ -13,6 +13,7 @@ from mae_nb.all import (
     encoder_side, exact_information, fit, fit_proposal, mixture, mutual_information, normal_mae,
     sequence_mae, standard_normal, sweep,
 )
+from mae_nb.annealing import Schedule, _Path, _walk, annealed_information
 from mae_nb.certificate import certify
 from mae_nb.context import seeded
 from mae_nb.distributions import NormalMixture
@@ -279,6 +280,20 @@ def test_an_interrupted_certificate_leaves_everything_as_it_was():
     assert torch.equal(torch.get_rng_state(), state) and mae.still_certified
 
 
+def test_a_walk_that_is_left_leaves_the_settings_of_the_process():
+    model = LinearGaussian(torch.ones(2, 1), .5)
+    z = model.prior.sample((4,))
+    path = _Path(model.decoder, model.prior, model.prior, model.decoder(z).sample())
+    betas, steps = Schedule(torch.linspace(0, 1, 5), torch.ones(3, 1)).columns(1, 1)
+    before = torch.distributions.Distribution._validate_args
+    walk = _walk(path, z.expand(2, 4, 1), betas, steps, 3)
+    with torch.no_grad():
+        for _ in range(3): next(walk)
+        assert torch.distributions.Distribution._validate_args == before
+    assert annealed_information(model.decoder, model.prior, n=16, seed=0).lower < 5
+    assert torch.distributions.Distribution._validate_args == before
+
+
 def test_the_clock_ends_a_certificate_and_not_what_it_draws_before():
     torch.manual_seed(0)
     mae = normal_mae(0.)
@@ -286,6 +301,8 @@ def test_the_clock_ends_a_certificate_and_not_what_it_draws_before():
         mae.encoder, mae.decoder, standard_normal()).certificate(tol=.01, seconds=20).why
     # far from the end, the seed decides
     assert mae.certificate(tol=.2, seconds=None) == mae.certificate(tol=.2, seconds=500.)
+    # neither end can be told from the truth
+    mae.target = exact_information(mae)
     found = mae.certificate(tol=1e-7, seconds=.2)
     assert found.why == "estimator" and "larger tol" in found.advice
     with pytest.raises(ValueError, match=r"seconds got 0\.0"): mae.certificate(seconds=0.)

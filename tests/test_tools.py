@@ -556,7 +556,7 @@ def test_what_takes_all_notebooks_takes_those_in_folders():
     hooks = yaml.safe_load((check.ROOT/".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     assert all(re.search(hooks[0]["files"], name) for name in names)
     for name in check.LONGEST: assert f"nbs/{name}.ipynb" in names
-    assert check.address(min(check.NOTEBOOKS, key=check.in_turn)) == "nbs/training/09_train.ipynb"
+    assert check.address(min(check.NOTEBOOKS, key=check.in_turn)) == "nbs/training/10_train.ipynb"
     assert set(map(rooms.short, rooms.notebooks())) == names
     above = [rooms.short(path) for path in breaks.later("core")]
     assert "nbs/training/07_step.ipynb" in above and "nbs/common/00_checks.ipynb" not in above
