@@ -149,7 +149,8 @@ def annealed_sandwich(
     "The integrands of both bounds by annealing. Eq. (4); Grosse et al. 2015"
     path = _Path(decoder, prior, proposal, x)
     betas, steps = schedule.columns(chains, 1)
-    walk = _walk(path, torch.cat([path.s.sample((chains,)), z[None]]), betas, steps, schedule.leaps)
+    start = torch.cat([path.s.sample((chains,)), z[None]])
+    walk = _walk(path, start, betas, steps, schedule.leaps)
     log_w = sum(change.abs()*at.log_ratio.double()
                 for change, (at, _) in zip(betas.diff(dim=0), walk))
     log_px_z, forward = path.log_px_z(z[None])[0], log_w[:-1]

@@ -57,8 +57,8 @@ def check_target(
     if target is None: return None
     if isinstance(target, numbers.Real) and float(target) > most:
         refuse('target', f"{target} nats",
-               f"at most {most:.4f} nats: x has {math.exp(most):.6g} values, and a code cannot say "
-               "more about it than the logarithm of that")
+               f"at most {most:.4f} nats: x has {math.exp(most):.6g} values, and a code cannot "
+               "say more about it than the logarithm of that")
     return check_number('target', target,
                         "a number of nats that is zero or more, or None for a plain VAE", low=0.)
 
@@ -148,7 +148,7 @@ class PIMultiplier(Controller):
 # %% ../nbs/theory/05_control.ipynb #5dcb3043
 @dataclass(unsafe_hash=True)
 class Spread(PIMultiplier):
-    "A multiplier for at least M nats; what is too much is left to the spread of the prior. Eq. (4)"
+    "A multiplier for at least M nats; too much is left to the spread of the prior. Eq. (4)"
     gain: float = .5 # c, weight of the proportional part
     rate: float = .01 # eta, speed of the integral
     memory: float = .95 # beta, of the running mean of past errors

@@ -243,7 +243,7 @@ def bound_of_many(
     n:int, # pairs
     rows:int, # codes decoded at a time
 ) -> Tensor: # (n,)
-    "The integrand of the infomax bound on `n` pairs drawn from the model, two passes each. Eq. (3)"
+    "The integrand of the infomax bound on `n` pairs from the model, two passes each. Eq. (3)"
     parts = []
     for i in range(0, n, rows):
         z = prior.sample((min(rows, n - i),))

@@ -74,8 +74,8 @@ def _warn_if_overfit(
     own, aside, noise = (sum(look[name] for look in looks)/len(looks)
                          for name in ('own', 'validation', 'noise'))
     if own - aside > 3*noise:
-        warn(f"The ELBO of data set aside is {aside:.4g} nats, far below that of those trained on, "
-             f"{own:.4g}: more data, a smaller width or fewer latents would help.")
+        warn(f"The ELBO of data set aside is {aside:.4g} nats, far below that of those trained "
+             f"on, {own:.4g}: more data, a smaller width or fewer latents would help.")
 
 # %% ../nbs/training/10_train.ipynb #a1a7a94a
 def _anew(

@@ -41,8 +41,10 @@ def _elbos(
 ) -> Tensor: # of each datum, nats
     "The ELBO of each datum, without gradient."
     again = max(1, least//len(data)) if isinstance(data, Tensor) and len(data) else 1
-    def mean(x): return mae.elbo(x.repeat(again, *[1]*(x.dim() - 1))).total.double().view(again, -1)
-    return torch.cat([mean(x).mean(0) for x in _batches(data)])
+    def mean(x):
+        total = mae.elbo(x.repeat(again, *[1]*(x.dim() - 1))).total
+        return total.double().view(again, -1).mean(0)
+    return torch.cat([mean(x) for x in _batches(data)])
 
 def mean_elbo(
     mae:MutualAutoencoder, # any

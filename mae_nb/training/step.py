@@ -202,7 +202,7 @@ class Training:
         parts |= {f'mean.{i}': t for i, t in enumerate(self.mean)}
         parts |= {f'start.{i}': t for i, t in enumerate(self.start)}
         parts |= {f'kept.{name}': t for name, t in self.kept.items()}
-        parts |= {f'control.{name}': t for name, t in self.controlled.items()} | {'bias': self.bias}
+        parts |= {f'control.{k}': t for k, t in self.controlled.items()} | {'bias': self.bias}
         rows = torch.stack(self.rows) if self.rows else torch.zeros(0)
         return parts | {'rows': rows, **{name: getattr(self, name) for name in _PLAIN}}
 
