@@ -74,8 +74,8 @@ def _by_recipe(
     if 'control' in given: given['control'] = control_from_json(given['control'])
     try:
         mae = make(target=about.get('target'), **given)
-        # 'pi' was what models had where nothing was given, before there was 'spread'
-        if mae.control == 'spread' and control == 'pi' and not given.get('control'):
+        # 'pi' was what all models had where nothing was given
+        if mae.control != 'pi' and control == 'pi' and not given.get('control'):
             mae = make(target=about.get('target'), **given | {'control': 'pi'})
     except (TypeError, ValueError, RuntimeError, AttributeError, MemoryError) as e:
         refuse('path', f"a model that {name} cannot make ({str(e):.200})",
@@ -146,7 +146,7 @@ def _certificate(
 # %% ../nbs/model/06_loading.ipynb #4da25396
 def load(
     path:str|Path, # a folder by `mae.save`, or a file of format 1
-    # target -> model, built as the saved one was; None: for ready-made models
+    # target -> model, built alike; None: for ready-made models
     make:Callable[[float|None], MutualAutoencoder]|None=None,
 ) -> MutualAutoencoder:
     "A saved model. Runs no code from the files; refuses what was damaged, or does not fit."

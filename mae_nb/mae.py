@@ -135,12 +135,12 @@ class MutualAutoencoder(_Autoencoder):
         prior:Distribution|nn.Module, # p(z), event shape (d_z,); or a module that returns it
         infomax:nn.Module|None=None, # x -> r(z|x); not needed for a plain VAE
         target:float|None=None, # nats; None: a plain VAE
-        # 'pi', 'spread', 'gentle', 'penalty', or a controller; None: 'spread' where sites of few
-        control:Any=None, # values are independent given the code, else 'pi'
+        # 'pi', 'spread', 'gentle', 'penalty', or a controller; None: 'gentle' if autoregressive,
+        control:Any=None, # 'spread' if sites of few values are independent given the code, or 'pi'
         # proposals of the estimate that is controlled; 0: the poster's bound;
         # None: quadrature where possible, else 4 with 'spread' and 16 without
         k:int|None=None,
-        # of the estimate at each step; None: 256 by quadrature, else 32 with 'spread', 128 without
+        # of a step's estimate; None: 256 by quadrature, 32 with 'spread', else 128
         codes:int|None=None,
         data:Any=None, # what `fit` trains on unless told otherwise
         device:torch.device|str|None=None, # where nets and prior go; None: where they are
@@ -149,7 +149,7 @@ class MutualAutoencoder(_Autoencoder):
         if control is not None: controller_of(control)
         k = None if k is None else check_count('k', k, least=0)
         super().__init__(encoder, decoder, prior, infomax, data, device, dtype)
-        if control is None: control = 'spread' if self._found.shrinks and k != 0 else 'pi'
+        if control is None: control = 'pi' if k == 0 else self._found.control
         self.control, self.k = control, k
         self._target:float|None = None
         self.target = target

@@ -189,7 +189,6 @@ def text_mae(
     net:str='lstm', # decoder: 'lstm' or 'transformer'
     k:int=4, # proposals of the estimate that is controlled
     codes:int=32, # codes that the estimate draws at each step
-    control:Any='gentle', # as in MutualAutoencoder
     **kwargs, # further arguments of MutualAutoencoder
 ) -> MutualAutoencoder:
     "A model for sentences, whose encoder and infomax net share a reader."
@@ -200,7 +199,7 @@ def text_mae(
                              decoders[net](words, length, latents, width, drop),
                              standard_normal(latents),
                              nn.Sequential(reader, MixtureNet(width, latents, 8, width)), target,
-                             k=k, codes=codes, control=control, **kwargs)
+                             k=k, codes=codes, **kwargs)
 
 # %% ../nbs/model/05_models.ipynb #31221f7d
 MAKERS = {make.__name__: make for make in (categorical_mae, normal_mae, sequence_mae, ready_mae,

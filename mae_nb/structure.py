@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Independent
 from .checks import check_count, distribution_of, refuse
 from .context import evaluating, measuring, seeded
-from .control import Penalty, PIMultiplier, Spread, ceiling
+from .control import Gentle, Penalty, PIMultiplier, Spread, ceiling
+from .core import has_path
+from .distributions import Product
 from .elbo import rate
 from .estimate import can_grid, can_integrate, sites_of
 from .inputs import Takes, takes_of
@@ -137,9 +139,20 @@ class _Checked(NamedTuple):
     "What is found when the parts are run."
     ceiling: float # the most that x can carry, nats
     quadrature: bool # whether the information can be estimated by quadrature
-    # whether sites of few values are independent given real codes, so that the prior can shrink
-    shrinks: bool
+    control: str # that it takes where none is asked for
     takes: Takes # the data
+
+# %% ../nbs/model/03_structure.ipynb #850f7cf0
+def _usual_control(
+    px:Distribution, # p(x|z) at some codes
+    prior:Distribution, # p(z)
+    exact:bool, # is the information found by quadrature?
+) -> str:
+    "The controller that a model takes where none is asked for."
+    if sites_of(px) is not None and is_everywhere(support_of(prior)): return 'spread'
+    # a class of its own, such as pictures and sentences one pixel or word after the other
+    joint = px.event_shape and not isinstance(px, (Independent, Product))
+    return 'gentle' if joint and not has_path(px) and not exact else 'pi'
 
 # %% ../nbs/model/03_structure.ipynb #d787303f
 def check_model(
@@ -164,8 +177,8 @@ def check_model(
         _check_codes(model, prior, x)
         check_learnt(model.prior_net)
         with torch.enable_grad(): takes = takes_of(_run_net('decoder', model.decoder, z))
-        shrinks = sites_of(px) is not None and is_everywhere(support_of(prior))
-        return _Checked(ceiling(px), can_grid(prior) and can_integrate(px), shrinks, takes)
+        exact = can_grid(prior) and can_integrate(px)
+        return _Checked(ceiling(px), exact, _usual_control(px, prior, exact), takes)
 
 # %% ../nbs/model/03_structure.ipynb #e251fd60
 def materialise(
@@ -186,7 +199,7 @@ SETTINGS = 'control', 'k', 'codes'
 ANSWERS = 'answers.' # begins the names of the tensors that tell what a saved model computes
 
 # %% ../nbs/model/03_structure.ipynb #ccc55604
-_CONTROLLERS = {kind.__name__: kind for kind in (PIMultiplier, Penalty, Spread)}
+_CONTROLLERS = {kind.__name__: kind for kind in (PIMultiplier, Penalty, Spread, Gentle)}
 
 def control_as_json(
     control:Any, # a name, or a controller

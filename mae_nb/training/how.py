@@ -8,7 +8,7 @@ __all__ = ['Optimiser', 'How', 'with_how', 'how_from', 'check_trainable']
 # %% ../../nbs/training/06_how.ipynb #62d5e33b
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from fastcore.meta import delegates
 from torch import Tensor
 from ..checks import check_count, check_number, refuse
 from ..context import evaluating, seeded
-from ..control import learning_rate
+from ..control import Controller, controller_of, learning_rate
 from ..mae import MutualAutoencoder
 from .feed import entries
 
@@ -145,7 +145,8 @@ class How:
     batch_size:int=256 # data in a batch (a DataLoader has its own)
     lr:float|Callable[[float], float]=3e-3 # largest learning rate, or it as a function of progress
     seed:int|None=0 # of data order and noise; None continues the present random numbers
-    kl_weight:float|Callable[[float], float]=1. # weight of the rate, or a function: `annealed(.5)`
+    # weight of the rate, or a function: `annealed(.5)`; None: as the model's control has it, and 1
+    kl_weight:float|Callable[[float], float]|None=None # without a target
     progress:bool=True # show a progress bar
     compile:bool=False # let PyTorch's compiler merge operations; needs g++, pays for long runs
     # data like `data`, or the share of them to set aside; None: nothing; 'auto': a share of data
@@ -159,7 +160,7 @@ class How:
     clip:float=1. # the gradient of each net is shortened to this length
     precision:str='float32' # 'bfloat16': products of matrices in half the bits
     checkpoint:str|Path|None=None # folder from which the same call continues; needs `safetensors`
-    hold_from:float=0. # share of the steps before the constraint is on
+    hold_from:float|None=None # share of the steps before the constraint is on; None: as `kl_weight`
     optimiser:Callable=torch.optim.Adam # class or function: parameters -> torch optimiser
 
     def __post_init__(self):
@@ -170,7 +171,8 @@ class How:
         put('every', usual if self.every is None else check_count('every', self.every))
         if self.seed is not None: put('seed', check_count('seed', self.seed, least=0))
         _check_schedule('lr', self.lr, "a positive number", 1e-12)
-        _check_schedule('kl_weight', self.kl_weight, "a number that is zero or more", 0.)
+        if self.kl_weight is not None:
+            _check_schedule('kl_weight', self.kl_weight, "a number that is zero or more", 0.)
         if isinstance(self.validation, str) and self.validation != 'auto':
             refuse('validation', f"{self.validation!r:.60}, a str",
                    "data, a share of them, None or 'auto'", TypeError)
@@ -178,8 +180,9 @@ class How:
             takes = "a positive number of nats, or None"
             put('stop', check_number('stop', self.stop, takes, low=1e-12))
         put('clip', check_number('clip', self.clip, "a positive number", low=1e-12))
-        share = "a share of the steps, from 0 to below 1"
-        put('hold_from', check_number('hold_from', self.hold_from, share, 0., 1 - 1e-9))
+        if self.hold_from is not None:
+            share = "a share of the steps, from 0 to below 1"
+            put('hold_from', check_number('hold_from', self.hold_from, share, 0., 1 - 1e-9))
         if self.precision not in ('float32', 'bfloat16'):
             refuse('precision', repr(self.precision), "'float32' or 'bfloat16'")
         many = isinstance(self.callbacks, Iterable)
@@ -201,7 +204,18 @@ class How:
 
     def weight(self, progress:float) -> float:
         "The weight of the rate at this point of training."
-        return _scheduled('kl_weight', self.kl_weight, progress)
+        return 1. if self.kl_weight is None else _scheduled('kl_weight', self.kl_weight, progress)
+
+    def holds(self, progress:float) -> bool:
+        "Whether the constraint is on at this point of training."
+        return progress >= (self.hold_from or 0.)
+
+    def of(self, mae:MutualAutoencoder) -> 'How':
+        "The same, with the schedules that were not given as the control of this model has them."
+        control = Controller() if mae.target is None else controller_of(mae.control)
+        weight = control.kl_weight if self.kl_weight is None else self.kl_weight
+        begins = control.begins if self.hold_from is None else self.hold_from
+        return replace(self, kl_weight=weight, hold_from=begins)
 
 # %% ../../nbs/training/06_how.ipynb #eca164fd
 def with_how(

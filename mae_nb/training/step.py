@@ -6,6 +6,7 @@
 __all__ = ['Training']
 
 # %% ../../nbs/training/07_step.ipynb #e2018379
+import math
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -33,7 +34,7 @@ def _objective(
     hold:Tensor, # one: the constraint is on; zero: not yet
 ) -> Tensor: # what is climbed, (members,)
     "The objective of every member: Eq. (1) of the model, its coefficient Eq. (3) of control."
-    value = terms.reconstruction - kl_weight*control.rate_weight*terms.rate
+    value = terms.reconstruction - (kl_weight + control.extra_weight)*terms.rate
     if members.base.target is not None:
         error = (asked - terms.information).detach()
         # what settles may say too much, and no more, before the constraint is on
@@ -74,6 +75,20 @@ def _ascent(
     ok = torch.cat([row, *length], 1).sum(1).isfinite()
     return [g/(n/clip).clamp(min=1.) for g, n in zip(grads, length)], ok, row, control.state()
 
+# %% ../../nbs/training/07_step.ipynb #90a209ff
+def _asked(
+    rows:Sequence[Tensor], # of the histories so far, (members, series) each
+    target:Tensor, # (members,), nats
+    how:How, # with the share of the steps before the constraint is on
+    moves:float, # share of the steps over which what is asked for moves to the target
+) -> Tensor: # (members,), nats
+    "What is asked for at this step: the target; at the onset, a way to it from what is held."
+    onset = math.ceil((how.hold_from or 0.)*how.steps)
+    if len(rows) < onset: return target
+    last = rows[max(0, onset - 20):onset]
+    held = torch.stack([*last])[:, :, 3].median(0).values if last else 0*target
+    return held + (target - held)*ramp((len(rows) - onset)/how.steps, moves)
+
 # %% ../../nbs/training/07_step.ipynb #4e137df3
 _NOT_FINITE = r'\b(nan|inf|p_in)\b|invalid (value|Poisson)|std >= 0' # what samplers refuse
 # parts of the state that are no tensors; states that were saved before there was `overfit` lack it
@@ -97,14 +112,14 @@ class Training:
         data:Data, # from `data_for`
         how:How, # to train them
     ):
-        self.maes, self.data, self.how = maes, data, how
+        self.maes, self.data, self.how = maes, data, how.of(maes[0])
         self.step, self.averaged, self.stopped, self.overfit = 0, 0, False, False
         self.to_the_end = False # whether or not it overfits?
         alone, half = len(maes) == 1 and not how.compile, how.precision
         self.members: Lone|Stack = Lone(maes[0], half) if alone else Stack(maes, half)
         device, trained = self.members.device, self.members.trained
         control = controller_of(maes[0].control).start(len(maes), device)
-        self.controlled = control.state()
+        self.controlled, self.moves = control.state(), control.moves
         up = partial(_ascent, self.members, control, clip=how.clip)
         self.up = up if alone else Recorded(up, maes[0], how.compile)
         self.target = torch.tensor([mae.target or 0. for mae in maes], device=device)
@@ -143,10 +158,8 @@ class Training:
     def _ascent(self, t:float, weight:float) -> _Ascent|None: # None: all have failed
         "Gradients on the next batch, without the members whose numbers a sampler refuses."
         members, safe = self.members, self.safe
-        # a model that may say too much is left alone at first
-        on = t >= max(self.how.hold_from, .5*self.maes[0].settles)
-        weights = torch.tensor([weight, float(on)], device=members.device)
-        x, asked = next(self.feed), self.target*ramp(t) - self.bias
+        weights = torch.tensor([weight, float(self.how.holds(t))], device=members.device)
+        x, asked = next(self.feed), _asked(self.rows, self.target, self.how, self.moves) - self.bias
         given = x, members.trained, members.fixed, self.controlled, asked, weights[0], weights[1]
         try: return self.up(*given)
         except (RuntimeError, ValueError) as e:
