@@ -164,7 +164,22 @@ class PIMultiplier(Controller):
 
 # %% ../nbs/theory/05_control.ipynb #5dcb3043
 @dataclass(unsafe_hash=True)
-class Spread(PIMultiplier):
+class _Bounded(PIMultiplier):
+    "A multiplier that never asks for less by the gradient, and that bounds the errors."
+    limit: float = .5 # largest error that counts, nats
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_number('limit', self.limit, "a positive number of nats", low=1e-12)
+
+    def __call__(self,
+        error:Tensor, # M minus the estimate, (members,), nats
+    ) -> Tensor: # (members,)
+        "The coefficient of the gradient of information at this step, zero or more."
+        return super().__call__(error.clamp(-self.limit, self.limit)).clamp(min=0.)
+
+@dataclass(unsafe_hash=True)
+class Spread(_Bounded):
     "A multiplier for at least M nats; too much is left to the spread of the prior. Eq. (4)"
     gain: float = 2. # c, weight of the proportional part
     rate: float = .02 # eta, speed of the integral
@@ -178,7 +193,6 @@ class Spread(PIMultiplier):
 
     def __post_init__(self):
         super().__post_init__()
-        check_number('limit', self.limit, "a positive number of nats", low=1e-12)
         check_number('heavier', self.heavier, "a weight of one or more", low=1.)
 
     @property
@@ -190,13 +204,13 @@ class Spread(PIMultiplier):
         error:Tensor, # M minus the estimate, (members,), nats
     ) -> Tensor: # (members,)
         "The coefficient of the gradient of information at this step, zero or more."
-        coefficient = super().__call__(error.clamp(-self.limit, self.limit))
+        coefficient = super().__call__(error)
         self.multiplier = self.multiplier.clamp(min=0.)
-        return coefficient.clamp(min=0.)
+        return coefficient
 
 # %% ../nbs/theory/05_control.ipynb #09a21932
 @dataclass(unsafe_hash=True)
-class Gentle(PIMultiplier):
+class Gentle(_Bounded):
     "A multiplier whose negative part adds to the weight of the rate; it begins late. Eq. (5)"
     gain: float = 10. # c, weight of the proportional part
     rate: float = .1 # eta, speed of the integral
@@ -204,10 +218,6 @@ class Gentle(PIMultiplier):
     bound: float = 3. # largest multiplier
     limit: float = .1 # largest error that counts, nats
     begins: ClassVar[float] = .3
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_number('limit', self.limit, "a positive number of nats", low=1e-12)
 
     def kl_weight(self,
         progress:float, # share of training done, in [0, 1)
@@ -219,12 +229,6 @@ class Gentle(PIMultiplier):
     def extra_weight(self) -> Tensor: # (members,)
         "What is added to the weight of the rate where the coefficient is negative."
         return (-self.coefficient).clamp(min=0.)
-
-    def __call__(self,
-        error:Tensor, # M minus the estimate, (members,), nats
-    ) -> Tensor: # (members,)
-        "The coefficient of the gradient of information at this step, zero or more."
-        return super().__call__(error.clamp(-self.limit, self.limit)).clamp(min=0.)
 
 # %% ../nbs/theory/05_control.ipynb #67841914
 def ramp(
