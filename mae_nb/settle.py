@@ -72,27 +72,29 @@ def _correct(
     mae:MutualAutoencoder, # its spread changes
     log_a:float, # the log of the spread so far
     budget:int, # codes decoded in all, about
-    rounds:int=3,
+    rounds:int=6, # at most
     k:int=64, # proposals for each pair
 ) -> float: # log of the spread
     "The spread at which the middle of the interval is M, by secants."
     slope, target, last = .7*mae.prior.event_shape[0], mae.target or 0., None
     net, n = mixture(mae.proposal, mae.prior, weights=(.9, .1)), max(256, budget//(2*rounds*k))
-    def put(log_a):
+    def measured(log_a):
         mae.prior_net.spread = torch.full((), math.exp(log_a), device=mae.whereabouts[1])
+        return mutual_information(mae.decoder, mae.prior, net, k, n, seed=1, cheap=mae.proposal,
+                                  many=n*k//4)
+    found = measured(log_a)
+    # the middle of a wide interval says little
+    if found.width > .2:
+        net = Refined(mae.proposal, mae.decoder, mae.prior)
+        found = measured(log_a)
     for _ in range(rounds):
-        put(log_a)
-        found = mutual_information(mae.decoder, mae.prior, net, k, n, seed=1, cheap=mae.proposal,
-                                   many=n*k//4)
-        # the middle of a wide interval says little
-        if found.width > .2: net, n = Refined(mae.proposal, mae.decoder, mae.prior), max(256, n//4)
-        if last is not None and abs(log_a - last[0]) > .05:
+        if last is not None and abs(log_a - last[0]) > .005:
             # information rises with the spread
-            slope = max((found.middle - last[1])/(log_a - last[0]), .3*slope)
+            slope = max((found.middle - last[1])/(log_a - last[0]), .2*slope)
         last = log_a, found.middle
         log_a = min(max(log_a + (target - found.middle)/slope, _LEAST), _MOST)
+        found = measured(log_a)
         if abs(target - found.middle) < .01: break
-    put(log_a)
     return log_a
 
 # %% ../nbs/model/07_settle.ipynb #408cc7f5
