@@ -24,6 +24,15 @@ from .refine import Refined
 # %% ../nbs/model/07_settle.ipynb #2adaa69f
 _LEAST, _MOST = math.log(.01), math.log(1.1) # of the log of a spread
 
+def _spread(
+    mae:MutualAutoencoder, # its spread changes
+    log_a:float, # the log of the spread; within bounds
+) -> float: # within them
+    "The prior's standard deviations become so many times what they were."
+    log_a = min(max(log_a, _LEAST), _MOST)
+    mae.prior_net.spread = torch.full((), math.exp(log_a), device=mae.whereabouts[1])
+    return log_a
+
 def _free(
     mae:MutualAutoencoder, # to be settled
 ) -> list[list[nn.Parameter]]: # of encoder and infomax net
@@ -45,10 +54,9 @@ def _approach(
     k:int=8, # proposals of the estimate
 ) -> Iterator[float]: # log of the spread after each step
     "Stochastic approximation of the spread, while encoder and infomax net follow it."
-    nets, slope, log_a = _free(mae), .7*mae.prior.event_shape[0], 0.
+    nets, slope, log_a = _free(mae), .7*mae.prior.event_shape[0], _spread(mae, 0.)
     optimiser = torch.optim.Adam([p for net in nets for p in net], lr)
     for step in range(steps):
-        mae.prior_net.spread = torch.full((), math.exp(log_a), device=mae.whereabouts[1])
         data = elbo(next(batches), mae.encoder, mae.decoder, mae.prior).total.mean()
         terms = model_terms(mae.decoder, mae.proposal, mae.prior, k, 2*mae.codes)
         value, error = data + terms.bound, (mae.target or 0.) - terms.information.item()
@@ -62,8 +70,7 @@ def _approach(
             for p in net: p.grad = -next(grads)
             nn.utils.clip_grad_norm_(net, clip)
         optimiser.step()
-        log_a += max(.1*(1 - step/steps), .01)*error/slope
-        log_a = min(max(log_a, _LEAST), _MOST)
+        log_a = _spread(mae, log_a + max(.1*(1 - step/steps), .01)*error/slope)
         yield log_a
 
 # %% ../nbs/model/07_settle.ipynb #0b03e4d6
@@ -72,29 +79,27 @@ def _correct(
     mae:MutualAutoencoder, # its spread changes
     log_a:float, # the log of the spread so far
     budget:int, # codes decoded in all, about
-    rounds:int=6, # at most
+    rounds:int=8, # at most
     k:int=64, # proposals for each pair
 ) -> float: # log of the spread
     "The spread at which the middle of the interval is M, by secants."
-    slope, target, last = .7*mae.prior.event_shape[0], mae.target or 0., None
-    net, n = mixture(mae.proposal, mae.prior, weights=(.9, .1)), max(256, budget//(2*rounds*k))
-    def measured(log_a):
-        mae.prior_net.spread = torch.full((), math.exp(log_a), device=mae.whereabouts[1])
-        return mutual_information(mae.decoder, mae.prior, net, k, n, seed=1, cheap=mae.proposal,
-                                  many=n*k//4)
-    found = measured(log_a)
-    # the middle of a wide interval says little
-    if found.width > .2:
-        net = Refined(mae.proposal, mae.decoder, mae.prior)
-        found = measured(log_a)
+    slope, target = .7*mae.prior.event_shape[0], mae.target or 0.
+    last, log_a = None, _spread(mae, log_a)
+    n = max(256, budget//(2*rounds*k))
+    made = mixture(mae.proposal, mae.prior, weights=(.9, .1))
     for _ in range(rounds):
+        found = mutual_information(mae.decoder, mae.prior, made, k, n, seed=1,
+                                   cheap=mae.proposal, many=n*k//4)
+        if found.width > .2 and not isinstance(made, Refined):
+            # the middle of a wide interval says little, and of another make something else
+            made, last = Refined(mae.proposal, mae.decoder, mae.prior), None
+            continue
+        error = target - found.middle
+        if abs(error) < .01: break
         if last is not None and abs(log_a - last[0]) > .005:
             # information rises with the spread
             slope = max((found.middle - last[1])/(log_a - last[0]), .2*slope)
-        last = log_a, found.middle
-        log_a = min(max(log_a + (target - found.middle)/slope, _LEAST), _MOST)
-        found = measured(log_a)
-        if abs(target - found.middle) < .01: break
+        last, log_a = (log_a, found.middle), _spread(mae, log_a + error/slope)
     return log_a
 
 # %% ../nbs/model/07_settle.ipynb #408cc7f5
