@@ -165,7 +165,7 @@ class PIMultiplier(Controller):
 # %% ../nbs/theory/05_control.ipynb #5dcb3043
 @dataclass(unsafe_hash=True)
 class _Bounded(PIMultiplier):
-    "A multiplier that never asks for less by the gradient, and that bounds the errors."
+    "A multiplier that bounds the errors."
     limit: float = .5 # largest error that counts, nats
 
     def __post_init__(self):
@@ -175,8 +175,8 @@ class _Bounded(PIMultiplier):
     def __call__(self,
         error:Tensor, # M minus the estimate, (members,), nats
     ) -> Tensor: # (members,)
-        "The coefficient of the gradient of information at this step, zero or more."
-        return super().__call__(error.clamp(-self.limit, self.limit)).clamp(min=0.)
+        "The coefficient of the gradient of information at this step."
+        return super().__call__(error.clamp(-self.limit, self.limit))
 
 @dataclass(unsafe_hash=True)
 class Spread(_Bounded):
@@ -204,20 +204,25 @@ class Spread(_Bounded):
         error:Tensor, # M minus the estimate, (members,), nats
     ) -> Tensor: # (members,)
         "The coefficient of the gradient of information at this step, zero or more."
-        coefficient = super().__call__(error)
+        coefficient = super().__call__(error).clamp(min=0.)
         self.multiplier = self.multiplier.clamp(min=0.)
         return coefficient
 
 # %% ../nbs/theory/05_control.ipynb #09a21932
 @dataclass(unsafe_hash=True)
 class Gentle(_Bounded):
-    "A multiplier whose negative part adds to the weight of the rate; it begins late. Eq. (5)"
+    "A multiplier whose negative part also adds to the weight of the rate; it begins late. Eq. (5)"
     gain: float = 10. # c, weight of the proportional part
     rate: float = .1 # eta, speed of the integral
     memory: float = .95 # beta, of the running mean of past errors
     bound: float = 3. # largest multiplier
     limit: float = .1 # largest error that counts, nats
+    share: float = .5 # of what is taken back, by the gradient; the rest by the rate
     begins: ClassVar[float] = .3
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_number('share', self.share, "a number in [0, 1]", low=0., high=1.)
 
     def kl_weight(self,
         progress:float, # share of training done, in [0, 1)
@@ -228,7 +233,14 @@ class Gentle(_Bounded):
     @property
     def extra_weight(self) -> Tensor: # (members,)
         "What is added to the weight of the rate where the coefficient is negative."
-        return (-self.coefficient).clamp(min=0.)
+        return (1 - self.share)*(-self.coefficient).clamp(min=0.)
+
+    def __call__(self,
+        error:Tensor, # M minus the estimate, (members,), nats
+    ) -> Tensor: # (members,)
+        "The coefficient of the gradient of information at this step."
+        coefficient = super().__call__(error)
+        return coefficient.clamp(min=0.) + self.share*coefficient.clamp(max=0.)
 
 # %% ../nbs/theory/05_control.ipynb #67841914
 def ramp(

@@ -162,7 +162,7 @@ def pixel_mae(
     kernels:Sequence[int]|None=(5, 3, 3), # windows of a `PixelCNN`; None: a `MADE`
     width:int=32, # channels of the PixelCNN; the other nets have eight times as many units
     levels:int|None=None, # values of a pixel, where they are whole numbers
-    k:int=8, # proposals of the estimate that is controlled
+    k:int=16, # proposals of the estimate that is controlled
     **kwargs, # further arguments of MutualAutoencoder
 ) -> MutualAutoencoder:
     "A model for pictures with an autoregressive decoder and a standard normal prior."
