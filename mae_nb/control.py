@@ -165,18 +165,21 @@ class PIMultiplier(Controller):
 # %% ../nbs/theory/05_control.ipynb #5dcb3043
 @dataclass(unsafe_hash=True)
 class _Bounded(PIMultiplier):
-    "A multiplier that bounds the errors."
+    "A multiplier that bounds the errors, and leaves less of a negative coefficient than there is."
     limit: float = .5 # largest error that counts, nats
+    share = 0. # of a negative coefficient, that is left
 
     def __post_init__(self):
         super().__post_init__()
         check_number('limit', self.limit, "a positive number of nats", low=1e-12)
+        check_number('share', self.share, "a number in [0, 1]", low=0., high=1.)
 
     def __call__(self,
         error:Tensor, # M minus the estimate, (members,), nats
     ) -> Tensor: # (members,)
         "The coefficient of the gradient of information at this step."
-        return super().__call__(error.clamp(-self.limit, self.limit))
+        coefficient = super().__call__(error.clamp(-self.limit, self.limit))
+        return coefficient.clamp(min=0.) + self.share*coefficient.clamp(max=0.)
 
 @dataclass(unsafe_hash=True)
 class Spread(_Bounded):
@@ -204,7 +207,7 @@ class Spread(_Bounded):
         error:Tensor, # M minus the estimate, (members,), nats
     ) -> Tensor: # (members,)
         "The coefficient of the gradient of information at this step, zero or more."
-        coefficient = super().__call__(error).clamp(min=0.)
+        coefficient = super().__call__(error)
         self.multiplier = self.multiplier.clamp(min=0.)
         return coefficient
 
@@ -220,10 +223,6 @@ class Gentle(_Bounded):
     share: float = .5 # of what is taken back, by the gradient; the rest by the rate
     begins: ClassVar[float] = .3
 
-    def __post_init__(self):
-        super().__post_init__()
-        check_number('share', self.share, "a number in [0, 1]", low=0., high=1.)
-
     def kl_weight(self,
         progress:float, # share of training done, in [0, 1)
     ) -> float:
@@ -234,13 +233,6 @@ class Gentle(_Bounded):
     def extra_weight(self) -> Tensor: # (members,)
         "What is added to the weight of the rate where the coefficient is negative."
         return (1 - self.share)*(-self.coefficient).clamp(min=0.)
-
-    def __call__(self,
-        error:Tensor, # M minus the estimate, (members,), nats
-    ) -> Tensor: # (members,)
-        "The coefficient of the gradient of information at this step."
-        coefficient = super().__call__(error)
-        return coefficient.clamp(min=0.) + self.share*coefficient.clamp(max=0.)
 
 # %% ../nbs/theory/05_control.ipynb #67841914
 def ramp(
@@ -290,12 +282,8 @@ class _Adapted(Controller):
 
 # %% ../nbs/theory/05_control.ipynb #8c5e5ec8
 # controllers by name
-CONTROLS: dict[str, Controller] = {
-    'pi': PIMultiplier(),
-    'gentle': Gentle(),
-    'penalty': Penalty(),
-    'spread': Spread(),
-}
+CONTROLS: dict[str, Controller] = {'pi': PIMultiplier(), 'gentle': Gentle(), 'penalty': Penalty(),
+                                   'spread': Spread()}
 
 def controller_of(
     control:Any, # a name, or an object with `start` and a call of the errors

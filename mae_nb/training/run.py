@@ -54,6 +54,14 @@ def mean_elbo(
     return _elbos(mae, data).mean().item()
 
 # %% ../../nbs/training/09_run.ipynb #7d5a000a
+def _comparable(
+    run:Training, # of one model
+) -> list[dict[str, float]]: # looks
+    "The looks under the weight of the rate that training ends with."
+    how = run.how
+    last = how.weight((how.steps - 1)/how.steps)
+    return [look for look in run.looks if math.isclose(how.weight(look['step']/how.steps), last)]
+
 def _look(
     run:Training, # of one model
 ) -> bool: # stop?
@@ -80,7 +88,7 @@ def _look(
     if held_out is None: return stop
     run.looks[-1] |= {'own': own, 'noise': noise(each)}
     if run.to_the_end: return stop
-    run.overfit = not stop and run.step <= how.steps/2 and overfits(run.looks)
+    run.overfit = not stop and run.step <= how.steps/2 and overfits(_comparable(run))
     last = stop or run.step == how.steps
     if last or _holds(run, values): run.keep(each, last)
     if not last or run.kept_step == run.step: return stop or run.overfit
