@@ -65,7 +65,7 @@ def _warn_if_overfit(
     if first.overfit:
         whole = " on all data, those set aside included" if first.data.whole is not None else ''
         warn(f"Training overfits: it was ended at step {first.step} of {steps}, as validation "
-             f"improved no more, and begun anew with {last} steps{whole}, the best number on "
+             f"{first.overfit}, and begun anew with {last} steps{whole}, the best number on "
              "validation data.")
     elif kept < first.step:
         warn(f"Validation improved no more after step {kept} of {steps}: the parameters of that "
@@ -84,12 +84,12 @@ def _anew(
     steps:int, # of the schedule
     name:str, # of the folder of its states, within that of the first
 ) -> Training: # at its end
-    "The run from the same start, on a shorter schedule."
+    "The run from the same start, on another schedule."
     folder, how = first.how.checkpoint, first.how
     how = replace(how, steps=steps, every=min(how.every or 200, max(1, steps//5)),
                   checkpoint=None if folder is None else Path(folder)/name)
     first.adopt(first.start)
-    with seeded(how.seed): return train(first.maes, data, how, first.data.whole is not None)
+    with seeded(how.seed): return train(first.maes, data, how, anew=True)
 
 def _on_all(
     first:Training, # that set data aside

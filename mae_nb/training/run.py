@@ -37,14 +37,16 @@ def _batches(
 def _elbos(
     mae:MutualAutoencoder, # any
     data:Any, # tensor or loader
+    weights:Sequence[float]=(1.,), # of the rate
     least:int=512, # codes drawn in all: a few data get several each
-) -> Tensor: # of each datum, nats
-    "The ELBO of each datum, without gradient."
+) -> Tensor: # (weights, data), nats
+    "The ELBO of each datum with each of some weights of the rate, without gradient."
     again = max(1, least//len(data)) if isinstance(data, Tensor) and len(data) else 1
     def mean(x):
-        total = mae.elbo(x.repeat(again, *[1]*(x.dim() - 1))).total
-        return total.double().view(again, -1).mean(0)
-    return torch.cat([mean(x) for x in _batches(data)])
+        e = mae.elbo(x.repeat(again, *[1]*(x.dim() - 1)))
+        each = torch.stack([e.reconstruction - weight*e.rate for weight in weights])
+        return each.double().view(len(weights), again, -1).mean(1)
+    return torch.cat([mean(x) for x in _batches(data)], dim=1)
 
 def mean_elbo(
     mae:MutualAutoencoder, # any
@@ -62,6 +64,28 @@ def _comparable(
     last = how.weight((how.steps - 1)/how.steps)
     return [look for look in run.looks if math.isclose(how.weight(look['step']/how.steps), last)]
 
+def _overfits(
+    run:Training, # of one model
+) -> str: # empty if it does not
+    "What the data set aside do that is a sign of overfitting."
+    looks, last = _comparable(run), run.looks[-2:]
+    if overfits(looks): return "improved no more"
+    apart = len(last) > 1 and all(look.get('apart') for look in last)
+    return "fell far behind" if apart and not (looks or run.anew) else ''
+
+def _aside(
+    run:Training, # of one model
+    values:dict[str, float], # means over the last fifty steps
+) -> tuple[Tensor, dict[str, float]]: # ELBO of each datum set aside; 'own', 'noise' and 'apart'
+    "How data set aside fare, beside as many that are trained on, where these are at hand."
+    mae, train, weight = run.maes[0], run.data.train, run.how.weight(run.step/run.how.steps)
+    each, light = _elbos(mae, run.data.validation, (1., weight))
+    own, of_light = values['elbo'], values['reconstruction'] - weight*values['rate']
+    if isinstance(train, Tensor):
+        own, of_light = _elbos(mae, train[:len(each)], (1., weight)).mean(1).tolist()
+    apart = of_light - light.mean().item() > 3*noise(light)
+    return each, {'own': own, 'noise': noise(each), 'apart': float(apart)}
+
 def _look(
     run:Training, # of one model
 ) -> bool: # stop?
@@ -71,11 +95,8 @@ def _look(
     values = {name: float(history[name].mean()) for name in history.keys()}
     with run.members.holding(run.best()), measuring(mae, seed=0):
         if held_out is not None:
-            each, own = _elbos(mae, held_out), values['elbo']
+            each, beside = _aside(run, values)
             values['validation'] = each.mean().item()
-            # as many of the data that are trained on, where they are at hand
-            if isinstance(run.data.train, Tensor):
-                own = mean_elbo(mae, run.data.train[:len(each)])
         if how.stop is not None and run.step >= .4*how.steps:
             found = mae.certificate(how.stop, budget=2**20, explain=False, progress=False)
             low, high = found.interval.lower95, found.interval.upper95
@@ -86,17 +107,19 @@ def _look(
     told = any(isinstance(a, (bool, np.bool_)) and bool(a) for a in answers)
     stop = told or _may_stop(run.looks)
     if held_out is None: return stop
-    run.looks[-1] |= {'own': own, 'noise': noise(each)}
-    if run.to_the_end: return stop
-    run.overfit = not stop and run.step <= how.steps/2 and overfits(_comparable(run))
+    run.looks[-1] |= beside
+    # the number of steps is tried, for a run on all data
+    if run.anew and run.data.whole is not None: return stop
+    run.overfit = _overfits(run) if not stop and run.step <= how.steps/2 else ''
     last = stop or run.step == how.steps
     if last or _holds(run, values): run.keep(each, last)
-    if not last or run.kept_step == run.step: return stop or run.overfit
+    if not last or run.kept_step == run.step: return stop or run.overfit != ''
     # the end is worse than what was passed, which may miss the target
     lost, missed = (run.kept['each'] - each).mean().item(), _missed(run)
-    run.overfit = not stop and (run.data.few or missed and lost > noise(run.kept['each']))
+    if not stop and (run.data.few or missed and lost > noise(run.kept['each'])):
+        run.overfit = "improved no more"
     if missed: run.kept = {}
-    return stop or run.overfit
+    return stop or run.overfit != ''
 
 def _off(
     mae:MutualAutoencoder, # with a target
@@ -141,13 +164,13 @@ def train(
     maes:Sequence[MutualAutoencoder], # built alike, differing in target and values
     data:Data, # from `data_for`
     how:How, # to train them
-    to_the_end:bool=False, # whether or not they overfit?
+    anew:bool=False, # begun anew, on another schedule?
 ) -> Training: # at its end
     "Train all models together; those that fail end with their last good parameters."
     # what an earlier run settled is learnt anew
     for mae in maes: mae.prior_net.spread = None
     run = Training(maes, data, how)
-    run.to_the_end = to_the_end
+    run.anew = anew
     size = sum(p.numel() for p in run.members.trained)
     measured = data.validation is not None or how.stop is not None or len(how.callbacks) > 0
     target = run.target if maes[0].target is not None else None

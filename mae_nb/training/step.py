@@ -113,8 +113,9 @@ class Training:
         how:How, # to train them
     ):
         self.maes, self.data, self.how = maes, data, how.of(maes[0])
-        self.step, self.averaged, self.stopped, self.overfit = 0, 0, False, False
-        self.to_the_end = False # whether or not it overfits?
+        self.step, self.averaged, self.stopped = 0, 0, False
+        self.overfit = '' # what data set aside did, where that ended the run
+        self.anew = False # is it begun anew, on another schedule?
         alone, half = len(maes) == 1 and not how.compile, how.precision
         self.members: Lone|Stack = Lone(maes[0], half) if alone else Stack(maes, half)
         device, trained = self.members.device, self.members.trained
