@@ -23,6 +23,7 @@ TASKS: dict[str, dict[str, str]] = {  # task -> module -> its public names
         'models': 'categorical_mae normal_mae ready_mae pixel_mae text_mae sequence_mae'},
     'Train': {
         'train': 'fit sweep Run TrainingDiverged',
+        'training.hold': 'Hold TargetRate',
         'training.history': 'History Look TensorBoard',
         'control': 'PIMultiplier Penalty',
         'elbo': 'annealed',

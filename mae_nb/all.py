@@ -32,6 +32,7 @@ from .poster import mae_figures
 from .text import corpus, Corpus, read_sentences, Vocabulary
 from .train import fit, Run, sweep, TrainingDiverged
 from .training.history import History, Look, TensorBoard
+from .training.hold import Hold, TargetRate
 from .words import LSTMDecoder, SentenceReader, TransformerDecoder
 
 # %% ../nbs/reference/04_all.ipynb #2a9ef50d

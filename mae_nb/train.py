@@ -157,7 +157,7 @@ def _settle(
     if mae.target is None or not mae.settles: return
     how, feed = run.how, Feed(mae, run.data.train, run.how.batch_size, 1, run.members.device)
     with (seeded(seed), training_settings(0, False), in_training([mae]),
-          ProgressBar(how.steps, run.target, how.progress) as bar):
+          ProgressBar(how.steps, run.hold.target, how.progress) as bar):
         settle(mae, (x[0] for x in feed), max(60, run.step//6), .6*how.learning_rate(.2),
                tell=bar.say)
 

@@ -27,6 +27,7 @@ from mae_nb.training.history import TensorBoard
 from mae_nb.training.how import How
 from mae_nb.training.machine import training_settings
 from mae_nb.training.members import Lone, Stack
+from mae_nb.training.hold import Hold
 from mae_nb.training.step import Training, _ascent
 from torch import nn
 from torch.distributions import Independent, Normal, Poisson
@@ -60,13 +61,14 @@ def test_each_member_sees_every_datum_in_an_order_of_its_own():
 
 
 def test_gradients_are_shortened_by_net_and_member(monkeypatch):
-    pair, control = Stack([categorical_mae(1.), categorical_mae(1.)]), PIMultiplier().start(2)
+    maes = [categorical_mae(1.), categorical_mae(1.)]
+    pair, hold = Stack(maes), Hold(maes)
     long = [torch.stack([torch.full_like(p[0], .001), torch.ones_like(p[0])]) for p in pair.trained]
     monkeypatch.setattr(pair, "gradient", lambda value, trained: long)
     with training_settings(1):
-        given = pair.trained, pair.fixed, control.state(), torch.ones(2), torch.tensor(
+        given = pair.trained, pair.fixed, hold.state, torch.ones(2), torch.tensor(
             1.), torch.tensor(1.)
-        grads, ok, row, state = _ascent(pair, control, TEN.expand(2, 10), *given)
+        grads, ok, row, state = _ascent(pair, hold, TEN.expand(2, 10), *given)
     for g in grads: assert_close(g.norm(dim=1), torch.tensor([.001*g.shape[1]**.5, 1.]))
     assert ok.all() and row.shape == (2, 7) and state.keys() == {"multiplier", "past"}
 
@@ -74,12 +76,12 @@ def test_gradients_are_shortened_by_net_and_member(monkeypatch):
 @pytest.mark.parametrize("make", [partial(categorical_mae, .5), partial(normal_mae, None)])
 def test_a_lone_model_has_the_gradient_of_its_objective(make):
     with seeded(0): mae = make()
-    lone, control = Lone(mae), PIMultiplier().start()
+    lone, hold = Lone(mae), Hold(mae)
     x = mae.data[None, :50]
     with training_settings(1):
-        given = lone.trained, lone.fixed, control.state(), torch.ones(1), torch.tensor(
+        given = lone.trained, lone.fixed, hold.state, torch.ones(1), torch.tensor(
             .7), torch.tensor(1.)
-        with seeded(1): grads, *_ = _ascent(lone, control, x, *given)
+        with seeded(1): grads, *_ = _ascent(lone, hold, x, *given)
         with seeded(1): terms = mae(x[0])
     # the coefficient of the first step is zero
     value = terms.reconstruction - .7*terms.rate + (terms.bound if mae.target else 0.)

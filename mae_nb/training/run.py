@@ -173,7 +173,7 @@ def train(
     run.anew = anew
     size = sum(p.numel() for p in run.members.trained)
     measured = data.validation is not None or how.stop is not None or len(how.callbacks) > 0
-    target = run.target if maes[0].target is not None else None
+    target = run.hold.target if maes[0].target is not None else None
     timed = not how.compile and run.members.device.type == 'cpu'
     try:
         with (training_settings(size*how.batch_size, timed) as take, in_training(maes),

@@ -6,7 +6,6 @@
 __all__ = ['Training']
 
 # %% ../../nbs/training/07_step.ipynb #e2018379
-import math
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -15,33 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from ..checks import refuse
-from ..control import Controller, controller_of, ramp
 from ..mae import MutualAutoencoder, Terms
-from ..settle import bias_of
 from .feed import Data, Feed, entries
 from .history import noise
+from .hold import Hold
 from .how import How, Optimiser
 from .members import Lone, Members, Safe, Stack
 from .tape import Recorded
-
-# %% ../../nbs/training/07_step.ipynb #accd2b6f
-def _objective(
-    members:Members, # what is trained
-    control:Controller, # error -> coefficient of the gradient of information
-    terms:Terms, # of the members on their batches
-    asked:Tensor, # the target so far, (members,), nats
-    kl_weight:Tensor, # weight of the rate
-    hold:Tensor, # one: the constraint is on; zero: not yet
-) -> Tensor: # what is climbed, (members,)
-    "The objective of every member: Eq. (1) of the model, its coefficient Eq. (3) of control."
-    value = terms.reconstruction - (kl_weight + control.extra_weight)*terms.rate
-    if members.base.target is not None:
-        error = (asked - terms.information).detach()
-        # what settles may say too much, and no more, before the constraint is on
-        early = error.clamp(max=0.) if control.settles else 0*error
-        coefficient = control(hold*error + (1 - hold)*early)
-        value = value + coefficient*terms.information
-    return value + terms.bound
 
 # %% ../../nbs/training/07_step.ipynb #dbda6829
 # columns of a row that a bias is added to: elbo, the terms, asked, multiplier
@@ -55,44 +34,30 @@ _Ascent = tuple[ # what `ascent` returns
 
 def _ascent(
     members:Members, # what is trained
-    control:Controller, # error -> coefficient of the gradient of information
+    hold:Hold, # what is climbed
     x:Tensor, # (members, batch, *event)
     trained:list[Tensor], # parameters of each net, (members, size) each
     fixed:dict[str, Tensor], # frozen parameters and buffers, (members, *shape) each
     state:dict[str, Tensor], # of the controller, (members,) each
     asked:Tensor, # the target so far, (members,), nats
-    kl_weight:Tensor, # weight of the rate
-    hold:Tensor, # one: the constraint is on; zero: not yet
+    weight:Tensor, # of the rate
+    on:Tensor, # one: the constraint is on; zero: not yet
     clip:float=1., # the longest gradient of a net
 ) -> _Ascent:
     "The gradient of every objective, shortened by net to `clip`: a function of tensors alone."
-    control.restore(state)
     terms = members.terms(trained, fixed, x)
-    grads = members.gradient(_objective(members, control, terms, asked, kl_weight, hold), trained)
-    elbo, multiplier = terms.reconstruction - terms.rate, control.multiplier.expand_as(asked)
+    value, state = hold.value(terms, state, asked, weight, on)
+    grads = members.gradient(value, trained)
+    elbo, multiplier = terms.reconstruction - terms.rate, hold.control.multiplier.expand_as(asked)
     row = torch.stack([elbo, *terms, asked, multiplier], 1).detach()
     length = [torch.linalg.vector_norm(g, dim=1, keepdim=True) for g in grads]
     ok = torch.cat([row, *length], 1).sum(1).isfinite()
-    return [g/(n/clip).clamp(min=1.) for g, n in zip(grads, length)], ok, row, control.state()
-
-# %% ../../nbs/training/07_step.ipynb #90a209ff
-def _asked(
-    rows:Sequence[Tensor], # of the histories so far, (members, series) each
-    target:Tensor, # (members,), nats
-    how:How, # with the share of the steps before the constraint is on
-    moves:float, # share of the steps over which what is asked for moves to the target
-) -> Tensor: # (members,), nats
-    "What is asked for at this step: the target; at the onset, a way to it from what is held."
-    onset = math.ceil((how.hold_from or 0.)*how.steps)
-    if len(rows) < onset: return target
-    last = rows[max(0, onset - 20):onset]
-    held = torch.stack([*last])[:, :, 3].median(0).values if last else 0*target
-    return held + (target - held)*ramp((len(rows) - onset)/how.steps, moves)
+    return [g/(n/clip).clamp(min=1.) for g, n in zip(grads, length)], ok, row, state
 
 # %% ../../nbs/training/07_step.ipynb #4e137df3
 _NOT_FINITE = r'\b(nan|inf|p_in)\b|invalid (value|Poisson)|std >= 0' # what samplers refuse
 # parts of the state that are no tensors; states that were saved before there was `overfit` lack it
-_PLAIN = 'step', 'averaged', 'stopped', 'looks', 'overfit'
+_PLAIN = 'averaged', 'stopped', 'looks', 'overfit'
 
 def _favoured(
     each:Tensor, # ELBO of each validation datum, (n,)
@@ -113,38 +78,38 @@ class Training:
         how:How, # to train them
     ):
         self.maes, self.data, self.how = maes, data, how.of(maes[0])
-        self.step, self.averaged, self.stopped = 0, 0, False
+        self.averaged, self.stopped = 0, False
         self.overfit = '' # what data set aside did, where that ended the run
         self.anew = False # is it begun anew, on another schedule?
         alone, half = len(maes) == 1 and not how.compile, how.precision
         self.members: Lone|Stack = Lone(maes[0], half) if alone else Stack(maes, half)
-        device, trained = self.members.device, self.members.trained
-        control = controller_of(maes[0].control).start(len(maes), device)
-        self.controlled, self.moves = control.state(), control.moves
-        up = partial(_ascent, self.members, control, clip=how.clip)
+        self.alone, trained = alone, self.members.trained
+        self.hold = Hold(maes, how.steps, self.how.kl_weight, self.how.hold_from)
+        up = partial(_ascent, self.members, self.hold, clip=how.clip)
         self.up = up if alone else Recorded(up, maes[0], how.compile)
-        self.target = torch.tensor([mae.target or 0. for mae in maes], device=device)
         self.optimiser = Optimiser(how.optimiser, trained)
-        self.feed = Feed(maes[0], data.train, how.batch_size, len(maes), device)
+        self.feed = Feed(maes[0], data.train, how.batch_size, len(maes), self.members.device)
         self.safe = Safe(self.members, how.steps)
         self.mean = [p.detach().clone() for p in trained]
         self.rows, self.looks = list[Tensor](), list[dict[str, float]]()
-        self.bias = torch.zeros(len(maes), device=device) # of the estimate, nats
-        self.corrects = alone and maes[0].target is not None and maes[0].settles
         self.kept: dict[str, Tensor] = {} # parameters, and the ELBO of each validation datum
         self.start = [t.detach().clone() for t in self.safe.now if data.validation is not None]
 
+    @property
+    def step(self) -> int:
+        "The number of steps so far."
+        return self.hold.step
+
     def advance(self) -> bool: # is any member alive?
         "One step of the optimiser for all members."
-        safe, step, t = self.safe, self.step, self.step/self.how.steps
-        weight, rate = self.how.weight(t), self.how.learning_rate(t)
-        if self.corrects and step % 100 == 99:
-            self.bias = torch.lerp(self.bias, bias_of(self.maes[0]), 1. if step < 100 else .5)
-        found = self._ascent(t, weight)
+        safe, hold, step, t = self.safe, self.hold, self.step, self.step/self.how.steps
+        rate = self.how.learning_rate(t)
+        if self.alone: hold.correct()
+        found = self._ascent()
         if found is None: return False
-        grads, ok, row, self.controlled = found
+        grads, ok, row, state = found
         safe.note(ok, step)
-        self.rows.append(row + self.bias[:, None]*_SHIFTED.to(row) if self.corrects else row)
+        self.rows.append(row + hold.bias[:, None]*_SHIFTED.to(row))
         if step % 50 == 0: safe.refresh()
         alive = safe.alive
         if not alive.any(): return False
@@ -153,15 +118,16 @@ class Training:
         if t >= .75 or step == self.how.steps - 1:
             self.averaged += 1
             torch._foreach_lerp_(self.mean, [p.detach() for p in trained], 1/self.averaged)
-        self.step += 1
+        hold.note(state, row[:, 3])
         return True
 
-    def _ascent(self, t:float, weight:float) -> _Ascent|None: # None: all have failed
+    def _ascent(self) -> _Ascent|None: # None: all have failed
         "Gradients on the next batch, without the members whose numbers a sampler refuses."
         members, safe = self.members, self.safe
-        weights = torch.tensor([weight, float(self.how.holds(t))], device=members.device)
-        x, asked = next(self.feed), _asked(self.rows, self.target, self.how, self.moves) - self.bias
-        given = x, members.trained, members.fixed, self.controlled, asked, weights[0], weights[1]
+        x, hold = next(self.feed), self.hold
+        asked, *weights = hold.now()
+        weight, on = torch.tensor(weights, device=members.device)
+        given = x, members.trained, members.fixed, hold.state, asked, weight, on
         try: return self.up(*given)
         except (RuntimeError, ValueError) as e:
             if 'more than 1 value per channel' in str(e):
@@ -216,7 +182,7 @@ class Training:
         parts |= {f'mean.{i}': t for i, t in enumerate(self.mean)}
         parts |= {f'start.{i}': t for i, t in enumerate(self.start)}
         parts |= {f'kept.{name}': t for name, t in self.kept.items()}
-        parts |= {f'control.{k}': t for k, t in self.controlled.items()} | {'bias': self.bias}
+        parts |= {f'hold.{name}': t for name, t in self.hold.state_dict().items()}
         rows = torch.stack(self.rows) if self.rows else torch.zeros(0)
         return parts | {'rows': rows, **{name: getattr(self, name) for name in _PLAIN}}
 
@@ -230,7 +196,6 @@ class Training:
         for i, t in enumerate(self.mean): t.copy_(state[f'mean.{i}'])
         for i, t in enumerate(self.start): t.copy_(state[f'start.{i}'])
         self.kept = {name: t.to(device) for name, t in entries(state, 'kept').items()}
-        self.controlled = {name: t.to(device) for name, t in entries(state, 'control').items()}
+        self.hold.load_state_dict(entries(state, 'hold'))
         self.rows = list(state['rows'].to(device))
-        self.bias = state.get('bias', self.bias).to(device)
         for name in _PLAIN: setattr(self, name, state.get(name, False))
