@@ -11,12 +11,41 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from ..checks import check_number, refuse
 from ..control import Controller, controller_of, ramp
 from ..mae import MutualAutoencoder, Terms
 from ..settle import bias_of
 from .how import How
+
+# %% ../../nbs/training/07_hold.ipynb #5a39a011
+def _of_ranks(
+    values:Tensor, # of this process, (n,)
+    step:int, # now
+) -> Tensor: # (ranks, n)
+    "The values of every process of a distributed run; those of this one alone where there is none."
+    if not (dist.is_available() and dist.is_initialized()): return values[None]
+    found = [torch.empty_like(values) for _ in range(dist.get_world_size())]
+    try: dist.all_gather(found, values)
+    except RuntimeError as e:
+        raise RuntimeError(f"Another process of this run is gone at step {step}: it failed, or had "
+                           "fewer batches (give each rank as many, as drop_last=True does). What "
+                           f"was saved before is good. ({e})") from e
+    return torch.stack(found)
+
+def _check_finite(
+    everywhere:Tensor, # the terms of every process, (ranks, 4), nats
+    step:int, # now
+):
+    "Refuse terms that are not finite, in every process."
+    if everywhere.sum().isfinite(): return
+    for rank, terms in enumerate(everywhere.tolist()):
+        if math.isfinite(sum(terms)): continue
+        values = ', '.join(f'{name} {t:.4g}' for name, t in zip(Terms._fields, terms))
+        of = f" of rank {rank}" if len(everywhere) > 1 else ''
+        refuse('terms', f"numbers{of} that are not finite at step {step}: {values}",
+               "finite ones; a smaller learning rate often helps", FloatingPointError)
 
 # %% ../../nbs/training/07_hold.ipynb #f2e550cb
 _RECENT = 20 # estimates before the onset, whose median is what is held there
@@ -89,13 +118,14 @@ class Hold(nn.Module):
         asked:Tensor, # of the estimate, (members,), nats
         weight:Tensor|float, # of the rate
         on:Tensor|float, # one: the constraint is on; zero: not yet
+        estimate:Tensor|None=None, # of the information, where it is not that of the terms
     ) -> tuple[Tensor, dict[str, Tensor]]: # (members,), and the next state
         "What is climbed, and the controller's next state: a function of tensors alone."
         control = self.control
         control.restore(state)
         value = terms.reconstruction - (weight + control.extra_weight)*terms.rate
         if not self.plain:
-            error = (asked - terms.information).detach()
+            error = (asked - (terms.information if estimate is None else estimate)).detach()
             # what settles may say too much, and no more, before the constraint is on
             early = error.clamp(max=0.) if control.settles else 0*error
             value = value + control(on*error + (1 - on)*early)*terms.information
@@ -115,7 +145,8 @@ class Hold(nn.Module):
         "Measure how far the estimate is off, every hundred calls, where that is corrected."
         if self.step % 100 != 99: return
         for mae in self.corrected:
-            self.bias.lerp_(bias_of(mae).to(self.bias), 1. if self.step < 100 else .5)
+            bias = _of_ranks(bias_of(mae).to(self.bias), self.step).mean(0)
+            self.bias.lerp_(bias, 1. if self.step < 100 else .5)
 
     def forward(self,
         terms:Terms, # of a model on a batch, as from `mae(x)`; scalars, nats
@@ -126,12 +157,11 @@ class Hold(nn.Module):
                    "hold(mae(x))", TypeError)
         if not self.training: return terms.rate - terms.reconstruction
         self.correct()
-        value, state = self.value(terms, self.state, *self.now())
-        if not math.isfinite(value.item()):
-            values = ', '.join(f'{name} {t.item():.4g}' for name, t in terms._asdict().items())
-            refuse('terms', f"numbers that are not finite at step {self.step}: {values}",
-                   "finite ones; a smaller learning rate often helps", FloatingPointError)
-        self.note(state, terms.information.detach())
+        everywhere = _of_ranks(torch.stack([*terms]).detach(), self.step) # (ranks, 4)
+        _check_finite(everywhere, self.step)
+        estimate = everywhere[:, Terms._fields.index('information')].mean()
+        value, state = self.value(terms, self.state, *self.now(), estimate)
+        self.note(state, estimate)
         return -value.sum()
 
 def _key(
