@@ -135,3 +135,20 @@ def test_a_rate_is_found_on_any_scale(scale):
     weigh, weight = TargetRate(3.), torch.tensor(1.)
     for _ in range(3000): weight = weigh(torch.log1p(scale/weight))
     assert abs(torch.log1p(scale/weight) - 3) < .01
+
+
+def test_a_compiled_model_takes_the_same_steps():
+    def losses(wrap):
+        with seeded(1): mae = categorical_mae(1.)
+        hold, optimiser, run = Hold(mae, 20), torch.optim.Adam(mae.parameters()), wrap(mae)
+        with seeded(2):
+            seen = []
+            for _ in range(3):
+                optimiser.zero_grad()
+                loss = hold(run(mae.data[:64]))
+                loss.backward()
+                optimiser.step()
+                seen.append(loss.item())
+        return torch.tensor(seen)
+    compiled = losses(partial(torch.compile, backend="eager"))
+    torch.testing.assert_close(compiled, losses(lambda mae: mae), rtol=1e-4, atol=1e-4)

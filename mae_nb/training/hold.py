@@ -69,7 +69,8 @@ class Hold(nn.Module):
         maes: list[Any] = [*mae] if isinstance(mae, (list, tuple)) else [mae]
         for each in maes:
             if not isinstance(each, MutualAutoencoder):
-                refuse('mae', f"a {type(each).__name__}", "a MutualAutoencoder", TypeError)
+                refuse('mae', f"a {type(each).__name__}", "a MutualAutoencoder, before it is "
+                       "wrapped or compiled", TypeError)
         first, device = maes[0], maes[0].whereabouts[1]
         self.plain = first.target is None
         rule = Controller() if self.plain else controller_of(first.control)
