@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import torch
+import torch.distributed as dist
 from mae_nb.context import seeded
 from mae_nb.mae import Terms
 from mae_nb.models import categorical_mae, normal_mae, pixel_mae, ready_mae
@@ -152,3 +153,11 @@ def test_a_compiled_model_takes_the_same_steps():
         return torch.tensor(seen)
     compiled = losses(partial(torch.compile, backend="eager"))
     torch.testing.assert_close(compiled, losses(lambda mae: mae), rtol=1e-4, atol=1e-4)
+
+
+def test_fit_asks_no_other_process(monkeypatch):
+    with seeded(0): mae = ready_mae((4, 4), .5, "bernoulli")
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "all_gather", None)
+    history = fit(mae, BITS, steps=101, validation=None, progress=False)  # one correction
+    assert len(history) == 101

@@ -63,7 +63,8 @@ class Hold(nn.Module):
         steps:int=4000, # calls over which the schedules run
         # weight of the rate, or a function of the share of the calls made; None: its control's
         kl_weight:float|Callable[[float], float]|None=None,
-        hold_from:float|None=None, # share of the calls before the constraint is on; None: the same
+        # share of the calls before the constraint is on; None: its control's
+        hold_from:float|None=None,
     ):
         super().__init__()
         maes: list[Any] = [*mae] if isinstance(mae, (list, tuple)) else [mae]
@@ -142,12 +143,12 @@ class Hold(nn.Module):
         if self.step < self.onset: self.recent[self.step % _RECENT] = information + self.bias
         self.calls += 1
 
-    def correct(self):
+    def correct(self) -> bool: # was it measured now?
         "Measure how far the estimate is off, every hundred calls, where that is corrected."
-        if self.step % 100 != 99: return
+        if self.step % 100 != 99: return False
         for mae in self.corrected:
-            bias = _of_ranks(bias_of(mae).to(self.bias), self.step).mean(0)
-            self.bias.lerp_(bias, 1. if self.step < 100 else .5)
+            self.bias.lerp_(bias_of(mae).to(self.bias), 1. if self.step < 100 else .5)
+        return len(self.corrected) > 0
 
     def forward(self,
         terms:Terms, # of a model on a batch, as from `mae(x)`; scalars, nats
@@ -157,7 +158,7 @@ class Hold(nn.Module):
             refuse('terms', f"a {type(terms).__name__}", "what a MutualAutoencoder returns: "
                    "hold(mae(x))", TypeError)
         if not self.training: return terms.rate - terms.reconstruction
-        self.correct()
+        if self.correct(): self.bias.copy_(_of_ranks(self.bias, self.step).mean(0))
         everywhere = _of_ranks(torch.stack([*terms]).detach(), self.step) # (ranks, 4)
         _check_finite(everywhere, self.step)
         estimate = everywhere[:, Terms._fields.index('information')].mean()

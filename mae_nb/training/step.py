@@ -56,7 +56,7 @@ def _ascent(
 
 # %% ../../nbs/training/07_step.ipynb #4e137df3
 _NOT_FINITE = r'\b(nan|inf|p_in)\b|invalid (value|Poisson)|std >= 0' # what samplers refuse
-# parts of the state that are no tensors; states that were saved before there was `overfit` lack it
+# parts of the state that are no tensors
 _PLAIN = 'averaged', 'stopped', 'looks', 'overfit'
 
 def _favoured(
@@ -198,4 +198,4 @@ class Training:
         self.kept = {name: t.to(device) for name, t in entries(state, 'kept').items()}
         self.hold.load_state_dict(entries(state, 'hold'))
         self.rows = list(state['rows'].to(device))
-        for name in _PLAIN: setattr(self, name, state.get(name, False))
+        for name in _PLAIN: setattr(self, name, state[name])
