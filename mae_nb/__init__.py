@@ -33,6 +33,7 @@ TASKS: dict[str, dict[str, str]] = {  # task -> module -> its public names
         'infomax': 'mutual_information Interval mixture',
         'certificate': 'certify Certificate',
         'encoder': 'encoder_side EncoderSide',
+        'adapters': 'NormalOf LikelihoodOf',
         'elbo': 'importance_weighted',
         'proposals': 'fit_proposal',
         'core': 'expect'},

@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../nbs/reference/04_all.ipynb #577de1e7
+from .adapters import LikelihoodOf, NormalOf
 from .autoregressive import MADE, PixelCNN
 from .certificate import Certificate, certify
 from .context import seeded

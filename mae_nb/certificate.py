@@ -17,13 +17,14 @@ import torch
 from torch import nn
 from torch.distributions import Distribution
 from .annealing import Schedule, annealed_sandwich, tuned_schedule
-from .checks import check_number, distribution_of
+from .checks import check_number, distribution_of, refuse
 from .context import measuring
 from .control import ceiling
 from .core import moments
 from .estimate import model_terms
 from .infomax import Interval, Sandwich, bound_of_many, controls_of, mixture, sandwiches
 from .narrowing import Narrowed, Proposing, narrowed
+from .ranks import from_all, of_first, processes
 from .refine import Refined
 
 # %% ../nbs/theory/09_certificate.ipynb #c73280a5
@@ -217,6 +218,18 @@ def _advice(
     return ("The interval is neither inside nor outside the tolerance, and "
             f"{remedy} or a larger tol would decide")
 
+# %% ../nbs/theory/09_certificate.ipynb #d3eecf75
+def _together(
+    parts:list[Narrowed], # of each process, on pairs of its own
+) -> Narrowed:
+    "The mean of their intervals: of bounds, so bounds themselves."
+    found, n = [part.interval for part in parts], len(parts)
+    lower, upper = (sum(ends)/n for ends in zip(*(i[:2] for i in found)))
+    interval = found[0]._replace(lower=lower, upper=upper, k=max(i.k for i in found),
+                                 stderr=math.hypot(*(i.stderr for i in found))/n)
+    return Narrowed(interval, sum(part.passes for part in parts),
+                    max(part.seconds for part in parts), any(part.late for part in parts))
+
 # %% ../nbs/theory/09_certificate.ipynb #d9f29818
 def certify(
     decoder:Callable, # z -> p(x|z)
@@ -226,28 +239,29 @@ def certify(
     tol:float=.02, # nats
     n:int=4096, # pairs to begin with
     k:int=16, # proposals to begin with
-    budget:int=2**24, # codes decoded for one interval at most
+    budget:int=2**24, # codes decoded for one interval at most, by all processes
     rows:int=16384, # codes decoded at a time, which bounds the memory
     explain:bool=True, # look for the reason where M is not held: hundreds of steps with a copy
     seed:int|None=0, # None continues the present random numbers
     seconds:float|None=None, # at most, about, and as many for the reason; None: no limit
     progress:bool=True, # show a line where it takes more than three seconds
-) -> Certificate:
+    shared:bool=False, # by all processes of a distributed run, each of which calls this
+) -> Certificate: # the same in each
     "The certificate of a decoder, measured until its 95 % interval decides or the budget ends."
     if seconds is not None: check_number('seconds', seconds, "a positive number, or None", 1e-9)
+    if shared and seed is None: refuse('seed', 'None', "a number where processes share the work")
+    rank, ranks = processes() if shared else (0, 1)
     middle = math.nan if target is None else target
     def inside(i): return middle - tol <= i.lower95 and i.upper95 <= middle + tol
     def outside(i): return i.upper95 < middle - tol or i.lower95 > middle + tol
     def narrow(i): return target is None and i.upper95 - i.lower95 <= 2*tol
     def decided(i):
+        # that of all processes together, about
+        i = i._replace(stderr=i.stderr/ranks**.5)
         # at each of several looks, so with more evidence than the last one needs
         more = i._replace(stderr=1.5*i.stderr)
         return inside(more) or outside(more) or narrow(i)
-    with measuring(decoder, infomax, prior, seed=seed), warnings.catch_warnings():
-        # the verdict names what limits the interval
-        warnings.simplefilter('ignore')
-        spent = _measure(decoder, infomax, prior, decided, rows, n=n, k=k, budget=budget,
-                         seconds=seconds, progress=progress)
+    def verdict(spent):
         found = spent.interval
         if target is None: return Certificate(None, found, tol, False, 'no target')
         if inside(found): return Certificate(target, found, tol, True, 'held')
@@ -257,3 +271,13 @@ def certify(
         why = 'missed', "`certificate()` looks for the reason"
         if explain: why = _diagnosis(decoder, infomax, prior, target, found, budget, rows, seconds)
         return Certificate(target, found, tol, False, *why)
+    own = None if seed is None else seed + rank
+    with measuring(decoder, infomax, prior, seed=own), warnings.catch_warnings():
+        # the verdict names what limits the interval
+        warnings.simplefilter('ignore')
+        spent = _measure(decoder, infomax, prior, decided, rows, n=-(-n//ranks), k=k,
+                         budget=budget//ranks, seconds=seconds,
+                         progress=progress and rank == 0)
+        if not shared: return verdict(spent)
+        together = _together(from_all(spent, "while the certificate was measured"))
+        return of_first(lambda: verdict(together), "while the certificate was measured")

@@ -176,8 +176,7 @@ class MutualAutoencoder(_Autoencoder):
         x:Tensor, # data, (batch, *event)
     ) -> Terms: # scalars
         "The terms of the objective on a batch. Eq. (1)"
-        prior, k = self.prior, self.k
-        if k is None and self.settles: k = 4
+        prior, k = self.prior, 4 if self.k is None and self.settles else self.k
         e = elbo(x, self.encoder, self.decoder, prior)
         zero = e.rate.new_zeros(())
         model = (zero, zero) if self.target is None or self.infomax is None else model_terms(
@@ -214,6 +213,7 @@ class MutualAutoencoder(_Autoencoder):
         seed:int|None=0, # None continues the present random numbers
         seconds:float|None=60., # at most, about, and as many for the reason; None: no limit
         progress:bool=True, # show a line where it takes more than three seconds
+        shared:bool=False, # by all processes of a distributed run, each of which calls this
     ) -> Certificate:
         "Target, interval, held or not, and why; `repr` shows it until target or parameters change."
         check_number('tol', tol, "a positive number of nats", low=1e-12)
@@ -222,7 +222,7 @@ class MutualAutoencoder(_Autoencoder):
         with measuring(self):
             found = certify(self.decoder, self.proposal, self.prior, self.target, tol,
                             budget=budget, rows=rows, explain=explain, seed=seed,
-                            seconds=seconds, progress=progress)
+                            seconds=seconds, progress=progress, shared=shared)
         self.certified = found, self.fingerprint()
         return found
 

@@ -6,15 +6,18 @@
 __all__ = ['Report', 'report']
 
 # %% ../nbs/use/03_report.ipynb #398e1966
+import math
 from html import escape
 from typing import Any, NamedTuple
 
+import torch
 from .certificate import Certificate, certify
 from .checks import check_count, check_number, refuse
 from .context import measuring
 from .core import Estimate, estimate, in_chunks
-from .encoder import active_units, code_means
+from .encoder import EncoderSide, encoder_side
 from .mae import MutualAutoencoder
+from .ranks import from_all, processes
 
 # %% ../nbs/use/03_report.ipynb #30dcb943
 class Report(NamedTuple):
@@ -23,20 +26,40 @@ class Report(NamedTuple):
     elbo: Estimate
     distortion: Estimate
     rate: Estimate
-    active: int # dimensions of the code whose mean varies over the data
+    encoder: EncoderSide # bounds on what it says about the data, and its active units
     latents: int # dimensions of the code
     certificate: Certificate
+    ceiling: float # the most that a datum can carry, nats
     n: int # data
     k: int # proposals for each datum
 
+    @property
+    def active(self) -> int:
+        "Dimensions of the code whose mean varies over the data."
+        return self.encoder.active
+
+    @property
+    def saturated(self) -> list[str]:
+        "Which numbers are at a limit of their measurement, or of the data."
+        side, found = self.encoder, []
+        if side.capped:
+            found.append(f"encoder: the lower bound is near log {side.batch:,} = "
+                         f"{math.log(side.batch):.2f}, and would rise with more data")
+        if self.certificate.interval.upper > .98*self.ceiling:
+            found.append(f"certificate: x can carry {self.ceiling:.4f} nats at most")
+        return found
+
     def rows(self) -> list[tuple[str, str]]:
         "Names and values of the printed lines."
+        side = self.encoder
         return [('data', f"{self.n:,}; after ±, one standard error"),
                 ('log-likelihood', f"{self.log_likelihood} nats, {self.k} proposals a datum"),
                 ('ELBO', f"{self.elbo} nats"),
                 ('distortion', f"{self.distortion} nats"), ('rate', f"{self.rate} nats"),
+                ('encoder', f"from {side.included} to {side.excluded} nats"),
                 ('active units', f"{self.active} of {self.latents}"),
-                ('certificate', str(self.certificate))]
+                ('certificate', str(self.certificate)),
+                ('saturated', '; '.join(self.saturated) or 'nothing')]
 
     def __str__(self): return '\n'.join(f"{name:<15} {value}" for name, value in self.rows())
     def __repr__(self): return str(self)
@@ -52,24 +75,29 @@ def report(
     tol:float=.05, # of the certificate, nats
     rows:int=16384, # codes decoded at a time, which bounds the memory
     seed:int=0, # of codes and proposals
-) -> Report:
-    "Likelihood, ELBO, distortion, rate and active units on data, and the certificate of the model."
+    seconds:float|None=60., # for the certificate, at most, about; None: no limit
+    shared:bool=False, # by all processes of a distributed run, each of which calls this
+) -> Report: # the same in each
+    "Likelihood, ELBO, rate, what the encoder says, active units, and the certificate of the model."
     if not isinstance(mae, MutualAutoencoder):
         refuse('mae', f"a {type(mae).__name__}", "a MutualAutoencoder", TypeError)
     check_count('k', k)
     check_count('rows', rows)
     check_number('tol', tol, "a positive number of nats", low=1e-12)
     x = mae.check_data(x)
+    rank, ranks = processes() if shared else (0, 1)
     if len(x) < 2: refuse('x', "one datum", "two or more, for a standard error")
+    if len(x) < ranks: refuse('x', f"{len(x)} data", f"one for each of {ranks} processes, or more")
     with measuring(mae):
         certificate = certify(mae.decoder, mae.proposal, mae.prior, mae.target, tol, rows=rows,
-                              explain=False)
-    def measured(some):
-        likelihood, terms = mae.log_likelihood(some, k, rows), mae.elbo(some)
-        q = mae.encode(some)
-        return likelihood, *terms, code_means(q), code_means(q)
-    with measuring(mae, seed=seed):
-        likelihood, reconstruction, rate, first, second = in_chunks(measured, x, rows//k)
+                              explain=False, seconds=seconds, shared=shared)
+    def measured(some): return mae.log_likelihood(some, k, rows), *mae.elbo(some)
+    with measuring(mae, seed=seed + rank):
+        own = in_chunks(measured, x.tensor_split(ranks)[rank], rows//k)
+        side = encoder_side(x, mae.encoder, mae.prior, seed=seed)
+    parts = from_all(own, "while the report was made") if shared else [own]
+    likelihood, reconstruction, rate = (torch.cat([t.to(x.device) for t in values])
+                                        for values in zip(*parts))
     return Report(estimate(likelihood), estimate(reconstruction - rate), estimate(-reconstruction),
-                  estimate(rate), active_units(first, second), first.shape[-1], certificate,
+                  estimate(rate), side, mae.prior.event_shape[0], certificate, mae.ceiling,
                   len(x), k)

@@ -7,33 +7,20 @@ __all__ = ['Hold', 'TargetRate']
 
 # %% ../../nbs/training/07_hold.ipynb #640a0449
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from ..checks import check_number, refuse
+from ..checks import check_count, check_number, refuse
 from ..control import Controller, controller_of, ramp
 from ..mae import MutualAutoencoder, Terms
-from ..settle import bias_of
+from ..ranks import of_first, of_ranks, processes
+from ..settle import bias_of, settle
 from .how import How
+from .machine import in_training
 
 # %% ../../nbs/training/07_hold.ipynb #5a39a011
-def _of_ranks(
-    values:Tensor, # of this process, (n,)
-    step:int, # now
-) -> Tensor: # (ranks, n)
-    "The values of every process of a distributed run; those of this one alone where there is none."
-    if not (dist.is_available() and dist.is_initialized()): return values[None]
-    found = [torch.empty_like(values) for _ in range(dist.get_world_size())]
-    try: dist.all_gather(found, values)
-    except RuntimeError as e:
-        raise RuntimeError(f"Another process of this run is gone at step {step}: it failed, or had "
-                           "fewer batches (give each rank as many, as drop_last=True does). What "
-                           f"was saved before is good. ({e})") from e
-    return torch.stack(found)
-
 def _check_finite(
     everywhere:Tensor, # the terms of every process, (ranks, 4), nats
     step:int, # now
@@ -47,11 +34,21 @@ def _check_finite(
         refuse('terms', f"numbers{of} that are not finite at step {step}: {values}",
                "finite ones; a smaller learning rate often helps", FloatingPointError)
 
+def _estimate(
+    terms:Terms, # of this process, scalars, nats
+    step:int, # now
+) -> Tensor: # scalar, nats
+    "The mean of the estimates of all processes; terms that are not finite are refused in each."
+    if processes()[1] == 1 and sum(terms).isfinite(): return terms.information.detach()
+    everywhere = of_ranks(torch.stack([*terms]).detach(), f"at step {step}")
+    _check_finite(everywhere, step)
+    return everywhere[:, Terms._fields.index('information')].mean()
+
 # %% ../../nbs/training/07_hold.ipynb #f2e550cb
 _RECENT = 20 # estimates before the onset, whose median is what is held there
 
-class Hold(nn.Module):
-    "The loss of a model that is brought to M nats: terms of a batch -> scalar. Eq. (1) of mae"
+class _Schedule(nn.Module):
+    "What is asked at each call, and the state of the controller, as buffers."
     target: Tensor # (members,), nats
     bias: Tensor # of the estimate, (members,), nats
     recent: Tensor # estimates before the onset, (20, members), nats
@@ -78,8 +75,9 @@ class Hold(nn.Module):
         self.how = How(steps=steps, kl_weight=kl_weight, hold_from=hold_from).of(first)
         self.onset = math.ceil((self.how.hold_from or 0.)*steps)
         self.control = rule.start(len(maes), device)
-        self.names = [*self.control.state()]
-        for name in self.names: self.register_buffer(_key(name), self.control.state()[name])
+        # names of buffers have no dots
+        self.keys = {name: name.replace('.', '_') for name in self.control.state()}
+        for name, t in self.control.state().items(): self.register_buffer(self.keys[name], t)
         target = [each.target or 0. for each in maes]
         self.register_buffer('target', torch.tensor(target, device=device))
         self.register_buffer('bias', torch.zeros(len(maes), device=device))
@@ -96,7 +94,7 @@ class Hold(nn.Module):
     @property
     def state(self) -> dict[str, Tensor]: # (members,) each
         "The tensors of the controller."
-        return {name: getattr(self, _key(name)) for name in self.names}
+        return {name: self._buffers[key] for name, key in self.keys.items()} # type: ignore[misc]
 
     def now(self) -> tuple[Tensor, float, float]: # (members,), nats; ...
         "What is asked of the estimate, the weight of the rate, and one if the constraint is on."
@@ -109,11 +107,38 @@ class Hold(nn.Module):
     ) -> Tensor: # (members,), nats
         "The target; at the onset, what is held there, from which it moves to the target."
         if step < self.onset: return self.target
-        last = self.recent[:self.onset]
-        held = last.median(0).values if len(last) else 0*self.target
-        return held + (self.target - held)*ramp((step - self.onset)/self.how.steps,
-                                                self.control.moves)
+        share = ramp((step - self.onset)/self.how.steps, self.control.moves)
+        if not self.onset: return self.target*share
+        held = self.recent[:self.onset].median(0).values
+        return held + (self.target - held)*share
 
+    def note(self,
+        state:dict[str, Tensor], # of the controller, after this step
+        information:Tensor, # the estimate, (members,), nats
+    ):
+        "Count a step."
+        for name, t in state.items(): self._buffers[self.keys[name]].copy_(t) # type: ignore
+        step = self.step if self.onset else 0
+        if step < self.onset: self.recent[step % _RECENT] = information + self.bias
+        self.calls += 1
+
+# %% ../../nbs/training/07_hold.ipynb #5a397488
+def _endless(
+    batches:Iterable[Any], # of data, or of data and labels
+    mae:MutualAutoencoder, # takes them
+) -> Iterator[Tensor]:
+    "The data of all batches, again and again."
+    while True:
+        found = None
+        for found in batches:
+            x = found[0] if isinstance(found, (list, tuple)) else found
+            yield mae.check_data(x, 'batches')
+        if found is None: refuse('batches', "nothing, or what can be gone through only once",
+                                 "a loader, or a list of batches")
+
+# %% ../../nbs/training/07_hold.ipynb #f2e550cc
+class Hold(_Schedule):
+    "The loss of a model that is brought to M nats: terms of a batch -> scalar. Eq. (1) of mae"
     def value(self,
         terms:Terms, # of the members on their batches, (members,) each, or scalars
         state:dict[str, Tensor], # of the controller, as from `state`
@@ -127,21 +152,13 @@ class Hold(nn.Module):
         control.restore(state)
         value = terms.reconstruction - (weight + control.extra_weight)*terms.rate
         if not self.plain:
-            error = (asked - (terms.information if estimate is None else estimate)).detach()
-            # what settles may say too much, and no more, before the constraint is on
-            early = error.clamp(max=0.) if control.settles else 0*error
-            value = value + control(on*error + (1 - on)*early)*terms.information
+            error = asked - (terms.information.detach() if estimate is None else estimate)
+            if not (isinstance(on, float) and on == 1.):
+                # what settles may say too much, and no more, before the constraint is on
+                early = error.clamp(max=0.) if control.settles else 0*error
+                error = on*error + (1 - on)*early
+            value = value + control(error).view_as(terms.information)*terms.information
         return value + terms.bound, control.state()
-
-    @torch.no_grad()
-    def note(self,
-        state:dict[str, Tensor], # of the controller, after this step
-        information:Tensor, # the estimate, (members,), nats
-    ):
-        "Count a step."
-        for name, t in state.items(): getattr(self, _key(name)).copy_(t)
-        if self.step < self.onset: self.recent[self.step % _RECENT] = information + self.bias
-        self.calls += 1
 
     def correct(self) -> bool: # was it measured now?
         "Measure how far the estimate is off, every hundred calls, where that is corrected."
@@ -158,19 +175,29 @@ class Hold(nn.Module):
             refuse('terms', f"a {type(terms).__name__}", "what a MutualAutoencoder returns: "
                    "hold(mae(x))", TypeError)
         if not self.training: return terms.rate - terms.reconstruction
-        if self.correct(): self.bias.copy_(_of_ranks(self.bias, self.step).mean(0))
-        everywhere = _of_ranks(torch.stack([*terms]).detach(), self.step) # (ranks, 4)
-        _check_finite(everywhere, self.step)
-        estimate = everywhere[:, Terms._fields.index('information')].mean()
+        if self.correct(): self.bias.copy_(of_ranks(self.bias, f"at step {self.step}").mean(0))
+        estimate = _estimate(terms, self.step)
         value, state = self.value(terms, self.state, *self.now(), estimate)
         self.note(state, estimate)
         return -value.sum()
 
-def _key(
-    name:str, # of a tensor of the controller
-) -> str:
-    "The name of its buffer."
-    return name.replace('.', '_')
+    def settle(self,
+        batches:Iterable[Any], # of data, (batch, *event), or with labels; gone through repeatedly
+        steps:int|None=None, # of encoder and infomax net; None: a sixth of the calls, at least 60
+        lr:float=2e-3, # their largest learning rate
+    ) -> float: # the spread of the prior
+        "Bring a model that says at least M nats to M, after the loop; one process does it for all."
+        if not self.corrected:
+            refuse('hold', "several models, or one whose control does not settle",
+                   "one model for which `mae.settles` is true")
+        mae, = self.corrected
+        steps = max(60, self.step//6) if steps is None else check_count('steps', steps)
+        def settled():
+            with in_training([mae]): spread = settle(mae, _endless(batches, mae), steps, lr)
+            return spread, {name: t.cpu() for name, t in mae.state_dict().items()}
+        spread, values = of_first(settled, "while it was settled")
+        mae.load_state_dict({name: t.to(mae.whereabouts[1]) for name, t in values.items()})
+        return spread
 
 # %% ../../nbs/training/07_hold.ipynb #2b339185
 class TargetRate(nn.Module):
