@@ -168,14 +168,14 @@ def the_page(*starts):
 
 def test_a_run_whose_processes_are_killed_ends_as_an_undisturbed_one(tmp_path):
     page = the_page("kept =", "#| code-fold: true\ndef begin")
-    page["kept"] = page["kept"].replace("optimiser = 800,", "optimiser = 100,")
+    page["kept"] = page["kept"].replace("optimiser = 800,", "optimiser = 200,")
     first, second = tmp_path/"first", tmp_path/"second"
     for folder in (first, second): folder.mkdir()
     kills, _, clear, whole, continued = page["killed"](first, 2)
     assert kills == clear == whole == continued == 2
     page["killed"](second, 0)
     states = [page["saved"](folder) for folder in (first, second)]
-    assert states[0]["hold"]["calls"] == states[1]["hold"]["calls"] == 100
+    assert states[0]["hold"]["calls"] == states[1]["hold"]["calls"] == 200
     for name in ("mae", "hold"):
         assert all(map(torch.equal, states[0][name].values(), states[1][name].values()))
 
