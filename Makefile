@@ -14,10 +14,11 @@ figures: .venv/stamp ## train the models of Figures 4, 5 and 6 and draw them in 
 test: .venv/stamp ## run every check: notebooks, library, wheel, docs
 	.venv/bin/python tools/check.py
 
-bench: .venv-bench/stamp ## compare training speed with pythae and JAX, runs with and without checkpoints, and steps with and without the constraint, in an environment of its own: make bench [TURNS=5]
+bench: .venv-bench/stamp ## compare training speed with pythae and JAX, runs with and without checkpoints, steps with and without the constraint, with it and by hand, and two processes with one, in an environment of its own: make bench [TURNS=5]
 	env -u OMP_NUM_THREADS .venv-bench/bin/python bench/run.py --turns $(or $(TURNS),5) --out bench/results.txt
 	.venv-bench/bin/python bench/checkpoint.py | tee bench/checkpoint.txt
 	.venv-bench/bin/python bench/step.py | tee bench/step.txt
+	.venv-bench/bin/python bench/hold.py | tee bench/hold.txt
 
 breaks: .venv/stamp ## try one-line breaks of formulas, and tell which chapter notices; about an hour
 	.venv/bin/python tools/breaks.py

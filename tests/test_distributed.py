@@ -1,4 +1,5 @@
 "`Hold` in several processes, over gloo and a file."
+import json
 import warnings
 from datetime import timedelta
 from functools import partial
@@ -10,7 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from mae_nb.context import seeded
 from mae_nb.mae import MutualAutoencoder
-from mae_nb.models import categorical_mae, ready_mae
+from mae_nb.models import categorical_mae, normal_mae, ready_mae
 from mae_nb.nets import NormalNet, standard_normal
 from mae_nb.oracle import exact_information
 from mae_nb.training.hold import Hold
@@ -152,3 +153,65 @@ def test_a_process_that_is_gone_is_an_error_in_the_others(how, tmp_path):
     found, other = in_processes(partial(breaks, how=how), tmp_path)
     assert other == (None if how == "dies" else "ended")
     assert "RuntimeError" in found
+
+
+def the_page(*starts):
+    "What the cells of the page on loops define that begin so."
+    page = Path(__file__).parents[1]/"nbs"/"use"/"09_loops.ipynb"
+    cells = ["".join(cell["source"]) for cell in json.loads(page.read_text("utf-8"))["cells"]]
+    defined = {}
+    for start in ("#| hide\nimport", "import torch", *starts):
+        cell = next(cell for cell in cells if cell.startswith(start))
+        exec(cell, defined)
+    return defined
+
+
+def test_a_run_whose_processes_are_killed_ends_as_an_undisturbed_one(tmp_path):
+    page = the_page("kept =", "#| code-fold: true\ndef begin")
+    page["kept"] = page["kept"].replace("optimiser = 800,", "optimiser = 200,")
+    first, second = tmp_path/"first", tmp_path/"second"
+    for folder in (first, second): folder.mkdir()
+    kills, _, clear, whole, continued = page["killed"](first, 2)
+    assert kills == clear == whole == continued == 2
+    page["killed"](second, 0)
+    states = [page["saved"](folder) for folder in (first, second)]
+    assert states[0]["hold"]["calls"] == states[1]["hold"]["calls"] == 200
+    for name in ("mae", "hold"):
+        assert all(map(torch.equal, states[0][name].values(), states[1][name].values()))
+
+
+def shards(rank, ranks, steps=5):
+    "Parameters after the same steps in DistributedDataParallel and in FSDP2, for two models."
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    sharded, found = partial(fully_shard, mesh=init_device_mesh("cpu", (ranks,))), []
+    def net_by_net(mae):
+        for net in mae.children(): sharded(net, reshard_after_forward=False)
+        return sharded(mae)
+    for make, shard in ((partial(normal_mae, .5), sharded),
+                        (partial(ready_mae, (4, 4), .5, "bernoulli"), net_by_net)):
+        for wrap in (DistributedDataParallel, shard):
+            with seeded(1): mae = make()
+            hold, model = Hold(mae, 200), wrap(mae)
+            optimiser = torch.optim.Adam(model.parameters(), 3e-3)
+            torch.manual_seed(rank)
+            for step in range(steps):
+                if step == 3: hold.calls.fill_(99)  # where the estimate is corrected
+                x = torch.rand(32, 4, 4).round() if mae.data is None else mae.data[:32]
+                hold(model(x)).backward()
+                nn.utils.clip_grad_norm_(mae.parameters(), 1.)
+                optimiser.step()
+                optimiser.zero_grad()
+            whole = [getattr(p, "full_tensor", lambda p=p: p)() for p in mae.parameters()]
+            found.append(torch.cat([p.detach().flatten() for p in whole]))
+    with pytest.raises(ValueError, match="scalar parameters"): sharded(categorical_mae(1.))
+    return found
+
+
+def test_sharded_models_follow_whole_ones(tmp_path):
+    pytest.importorskip("torch.distributed.fsdp", reason="FSDP2", exc_type=ImportError)
+    if not hasattr(torch.distributed.fsdp, "fully_shard"): pytest.skip("torch without FSDP2")
+    for found in in_processes(shards, tmp_path):
+        assert len(found) == 4, found
+        for whole, sharded in (found[:2], found[2:]):
+            assert whole.shape == sharded.shape and (whole - sharded).abs().max() < 1e-5
