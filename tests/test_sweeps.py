@@ -231,7 +231,7 @@ def test_an_interrupt_leaves_no_process_behind():
     process = subprocess.Popen([sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, start_new_session=True)
     try:
-        assert process.stdout.readline() == b"training\n"
+        assert process.stdout.readline().startswith(b"training")  # of either worker
         os.killpg(process.pid, signal.SIGINT)
         # the pipes end when the last process that holds them does
         _, errors = process.communicate(timeout=30)
