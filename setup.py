@@ -11,7 +11,7 @@ cfg = config["DEFAULT"]
 name = cfg["lib_name"]
 oldest = int(cfg["min_python"].split(".")[1])
 python_versions = [f"Programming Language :: Python :: 3.{minor}" for minor in range(oldest, 14)]
-extras = ("dev", "flows", "save", "sklearn", "tensorboard")
+extras = ("dev", "flows", "jobs", "save", "sklearn", "tensorboard")
 
 setup(
     name=name,

@@ -21,9 +21,10 @@ from .settle import settle
 from .training.alike import check_alike
 from .training.feed import Data, Feed, check_resumable, data_for
 from .training.history import History, ProgressBar
-from .training.how import check_trainable, how_from, with_how
+from .training.how import How, check_trainable, how_from, with_how
 from .training.machine import in_training, training_settings
 from .training.run import held, results, train, validated
+from .training.shards import Task, check_jobs, chunks, in_shards
 from .training.step import Training
 
 # %% ../nbs/training/10_train.ipynb #b11ba990
@@ -45,12 +46,13 @@ def _warn_if_missed(
     maes:Sequence[MutualAutoencoder], # trained
     tol:float=.02, # nats
     progress:bool=True, # show a line where it takes long
+    depth:int=3, # of the call that it is a warning of
 ):
     "Warn of each model that does not hold its target."
     for mae in maes:
         if mae.target is None: continue
         found = mae.certificate(tol, budget=2**17, explain=False, progress=progress)
-        if found.why == 'missed': warnings.warn(str(found), stacklevel=3)
+        if found.why == 'missed': warnings.warn(str(found), stacklevel=depth)
 
 # %% ../nbs/training/10_train.ipynb #59da7330
 def _warn_if_overfit(
@@ -224,37 +226,53 @@ def _made(
     return maes
 
 # %% ../nbs/training/10_train.ipynb #495484e6
+def _as_one(
+    maes:list[MutualAutoencoder], # built alike
+    plan:list[tuple[Any, int]], # target and seed of each
+    data:Data, # from `data_for`
+    how:How, # to train them
+) -> list[tuple[History, int|None]]: # of each model: history, and where it failed
+    "Train models as one, from the seed of the first; warn of those that fail or miss."
+    with seeded(plan[0][1]): run = train(maes, data, how)
+    found = [*zip(*results(run))]
+    for mae, (target, seed), (_, step) in zip(maes, plan, found):
+        if step is None: _settle(mae, run, plan[0][1])
+        else: warnings.warn(f"Target {target}, seed {seed}: failed at step {step}; "
+                            "holds its last good parameters.", stacklevel=3)
+    _warn_if_missed([mae for mae, (_, step) in zip(maes, found) if step is None],
+                    progress=how.progress, depth=4)
+    return found
+
 @with_how(*_FOR_FIT)
 def sweep(
     make_mae:Callable[..., MutualAutoencoder], # target -> model
     targets:Iterable[Any], # nats; None: a plain VAE; or anything else that `make_mae` takes
     seeds:Iterable[int]=(0,), # each initialises a model of its own
     data:Any=None, # as in `fit`
+    jobs:int|None=None, # processes, of joblib's backend; -1: one a core; None: this one alone
+    chunk:int|None=None, # models that a job trains as one, at most; None: 8, of many up to 16
     **kwargs
 ) -> list[Run]: # targets outermost
     "Train a model for each target and seed, all as one; those that fail are restored and named."
     how, seeds = how_from('sweep', kwargs, _FOR_FIT), list(seeds)
     how.check_many()
+    check_jobs(jobs, chunk)
     plan = [(target, seed) for target in targets for seed in seeds]
     maes = _made(make_mae, plan)
     # Plain VAEs have an objective of their own.
     groups = [[i for i, mae in enumerate(maes) if (mae.target is None) == plain]
               for plain in (True, False)]
-    for chosen in groups: check_alike([maes[i] for i in chosen], own_data=data is None)
-    runs: dict[int, Run] = {}
-    for chosen in filter(None, groups):
-        together, seed = [maes[i] for i in chosen], plan[chosen[0]][1]
-        check_trainable(together[0], how)
-        given = data_for(together[0], data, how.batch_size)
-        with seeded(seed): run = train(together, given, how)
-        traces, failed = results(run)
-        for i, history, step in zip(chosen, traces, failed):
-            runs[i] = Run(maes[i], *plan[i], history)
-            if step is None:
-                _settle(maes[i], run, seed)
-                continue
-            warnings.warn(f"Target {plan[i][0]}, seed {plan[i][1]}: failed at step {step}; "
-                          "holds its last good parameters.", stacklevel=2)
-        _warn_if_missed([mae for mae, step in zip(together, failed) if step is None],
-                        progress=how.progress)
-    return [runs[i] for i in range(len(plan))]
+    for group in groups: check_alike([maes[i] for i in group], own_data=data is None)
+    parts, tasks = [], []
+    for group in filter(None, groups):
+        check_trainable(maes[group[0]], how)
+        given = data_for(maes[group[0]], data, how.batch_size)
+        for part in [group] if jobs is None else chunks(group, chunk):
+            parts.append(part)
+            tasks.append(Task([maes[i] for i in part], [plan[i] for i in part], given))
+    found = []
+    if jobs is not None: found = in_shards(_as_one, tasks, how, jobs)
+    else:
+        for task in tasks: found.append(_as_one(*task, how))
+    history = {i: h for part, ends in zip(parts, found) for i, (h, _) in zip(part, ends)}
+    return [Run(mae, *plan[i], history[i]) for i, mae in enumerate(maes)]

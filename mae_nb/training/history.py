@@ -160,16 +160,28 @@ class ProgressBar:
         alive:Tensor, # which members have not failed, (members,)
     ):
         "Show the state, if half a second has passed."
+        if self.due(step + 1): self.draw(step + 1, self.state(rows, alive))
+
+    def due(self,
+        done:int, # so far
+    ) -> bool:
+        "Whether to show a line now; the first call starts the clock."
         now = time.time()
         # A run that continues from a checkpoint begins in the middle.
-        if self.first < 0: self.first, self.start = step, now
-        if not self.on or (now - self.last < .5 and step < self.steps - 1): return
+        if self.first < 0: self.first, self.start = done, now
+        if not self.on or (now - self.last < .5 and done < self.steps): return False
         self.last = now
-        left = (now - self.start)/max(1, step - self.first)*(self.steps - step - 1)
-        filled = 20*(step + 1)//self.steps
-        bar = f"|{'█'*filled}{' '*(20 - filled)}| {step + 1}/{self.steps}"
-        line = f"\r{bar}  {self.state(rows, alive)}  {left:.0f} s left "
-        print(line, end='', file=sys.stderr, flush=True)
+        return True
+
+    def draw(self,
+        done:int, # so far
+        state:str, # in words
+    ):
+        "Show a line: the part that is done, the state, and the time left once some is done."
+        filled, speed = 20*done//self.steps, (done - self.first)/max(1e-9, self.last - self.start)
+        left = f"  {(self.steps - done)/speed:.0f} s left" if speed > 0 else ''
+        bar = f"|{'█'*filled}{' '*(20 - filled)}| {done}/{self.steps}"
+        print(f"\r{bar}  {state}{left} ", end='', file=sys.stderr, flush=True)
 
     def say(self,
         text:str, # on what follows the last step
