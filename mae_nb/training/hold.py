@@ -38,8 +38,8 @@ def _estimate(
     terms:Terms, # of this process, scalars, nats
     step:int, # now
 ) -> Tensor: # scalar, nats
-    "The mean of the estimates of all processes; terms that are not finite are refused in each."
-    if processes()[1] == 1 and sum(terms).isfinite(): return terms.information.detach()
+    "The mean of the estimates of all processes, in each of which they are found to be finite."
+    if processes()[1] == 1: return terms.information.detach()
     everywhere = of_ranks(torch.stack([*terms]).detach(), f"at step {step}")
     _check_finite(everywhere, step)
     return everywhere[:, Terms._fields.index('information')].mean()
@@ -178,6 +178,7 @@ class Hold(_Schedule):
         if self.correct(): self.bias.copy_(of_ranks(self.bias, f"at step {self.step}").mean(0))
         estimate = _estimate(terms, self.step)
         value, state = self.value(terms, self.state, *self.now(), estimate)
+        if not value.isfinite(): _check_finite(torch.stack([*terms]).detach()[None], self.step)
         self.note(state, estimate)
         return -value.sum()
 
