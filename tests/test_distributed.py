@@ -35,7 +35,9 @@ def _process(rank, work, ranks, folder):
 
 def in_processes(work, folder, ranks=2):
     "What `work(rank, ranks)` returns in each process; None where a process was killed."
-    started = [mp.get_context("spawn").Process(target=_process, args=(rank, work, ranks, folder))
+    server = mp.get_context("forkserver")  # its processes have imported what takes seconds
+    server.set_forkserver_preload(["torch", "mae_nb.all"])
+    started = [server.Process(target=_process, args=(rank, work, ranks, folder))
                for rank in range(ranks)]
     for process in started: process.start()
     for process in started: process.join(120)

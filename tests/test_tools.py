@@ -367,7 +367,7 @@ def test_last_line(monkeypatch, capsys, tallies, no_skips, last, code):
 
 
 def test_check_in_a_process_of_its_own():
-    assert check.apart(check.modules)() == check.tally(True, True)
+    assert check.begun_now(check.modules)() == check.tally(True, True)
 
 
 def test_ci_counts_a_skip_as_failed():

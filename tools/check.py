@@ -14,11 +14,12 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from fnmatch import fnmatch
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from apart import in_a_process
 
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny nets want one thread
 ROOT = Path(__file__).resolve().parents[1]
@@ -165,11 +166,6 @@ def in_turn(nb: Path) -> int:
     return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
 
-def in_a_process(f: Callable, *args):
-    "`f(*args)`, in a new process that may start others."
-    with ProcessPoolExecutor(1, get_context("spawn")) as one: return one.submit(f, *args).result()
-
-
 def notebooks() -> Tally:
     "nbdev_test: every notebook runs, its asserts hold, and it gives what it stores"
     results, turns = [], sorted(reversed(NOTEBOOKS), key=in_turn)
@@ -289,7 +285,7 @@ CHECKS = [in_step, modules, rooms, portable, outputs, ruff, mypy, notebooks, pyt
           wheel]
 
 
-def apart(check: Callable[[], Tally]) -> Callable[[], Tally]:
+def begun_now(check: Callable[[], Tally]) -> Callable[[], Tally]:
     "A check that begins now, in its own process, and ends when called: `wheel` awaits downloads."
     process = subprocess.Popen([sys.executable, __file__, check.__name__], stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, text=True)
@@ -304,7 +300,7 @@ def main(names: list[str]) -> int:
     "Run the checks, and print the sum of their tallies last."
     total = (0, 0, 0)
     chosen = [check for check in CHECKS if not names or check.__name__ in names]
-    begun = {wheel: apart(wheel)} if wheel in chosen and len(chosen) > 1 else {}
+    begun = {wheel: begun_now(wheel)} if wheel in chosen and len(chosen) > 1 else {}
     for check in chosen:
         print(f"\n{check.__name__}: {check.__doc__}", flush=True)
         start = time.perf_counter()

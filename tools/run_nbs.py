@@ -4,14 +4,14 @@ import ast
 import os
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
-from multiprocessing import get_context
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny nets want one thread
 os.environ["SOURCE_DATE_EPOCH"] = "0"  # no dates in figures: the same run stores the same bytes
 
+from apart import in_a_process
 from execnb.nbio import read_nb, write_nb
 from execnb.shell import CaptureShell
 from fastcore.xtras import working_directory
@@ -93,19 +93,14 @@ def run_nb(path: Path, slow: bool) -> tuple[Path, float, str]:
     return path, seconds, error
 
 
-def apart(path: Path, slow: bool) -> tuple[Path, float, str]:
-    "`run_nb` in a new process."
-    with ProcessPoolExecutor(1, get_context("spawn")) as one:
-        return one.submit(run_nb, path, slow).result()
-
-
 def main(notebooks: list[Path], slow: bool) -> int:
     "Export, then run each notebook in its own process; one that fails is left as it was."
     nbdev_export()
     failed = 0
     # two notebooks at a time, each in a process that may start others
     with ThreadPoolExecutor(2) as turns:
-        for path, seconds, error in turns.map(lambda path: apart(path.resolve(), slow), notebooks):
+        def done(path): return in_a_process(run_nb, path.resolve(), slow)
+        for path, seconds, error in turns.map(done, notebooks):
             said = f"{'FAILED' if error else 'ran'} {path.name} in {seconds:.1f} s\n{error}"
             print(said, end="", flush=True)
             failed += bool(error)
