@@ -9,7 +9,6 @@ __all__ = ['NormalOf', 'LikelihoodOf']
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal
 from .checks import check_number, refuse
@@ -35,6 +34,7 @@ class _Adapted(nn.Module):
         found = getattr(self.owner, self.method)(given)
         return found if self.read is None else self.read(found)
 
+# %% ../nbs/use/10_audit.ipynb #aa01bc20
 class NormalOf(_Adapted):
     "q(z|x) of a net that returns means and log-variances."
     def __init__(self,
@@ -58,11 +58,12 @@ class NormalOf(_Adapted):
         mean, log_variance = found
         return Independent(Normal(mean, (log_variance/2).exp()), 1)
 
-_KNOWN: dict[str, Callable[[Tensor], Distribution]] = {
-    'bernoulli': lambda a: Bernoulli(probs=a),
-    'bernoulli logits': lambda a: Bernoulli(logits=a),
-    'categorical logits': lambda a: Categorical(logits=a),
-    'normal': lambda a: Normal(a, torch.ones_like(a))}
+# %% ../nbs/use/10_audit.ipynb #aa01bc21
+_KNOWN: dict[str, Callable[[Tensor, float], Distribution]] = { # output, scale -> distribution
+    'bernoulli': lambda a, scale: Bernoulli(probs=a),
+    'bernoulli logits': lambda a, scale: Bernoulli(logits=a),
+    'categorical logits': lambda a, scale: Categorical(logits=a),
+    'normal': Normal}
 
 class LikelihoodOf(_Adapted):
     "p(x|z) of a net that returns a tensor, and of the likelihood that it was trained with."
@@ -86,6 +87,5 @@ class LikelihoodOf(_Adapted):
         if not isinstance(found, Tensor):
             refuse('net', f"a module that returns a {type(found).__name__}",
                    "one that returns a tensor, or a `read` that takes it from what it returns")
-        each = _KNOWN[self.likelihood](found)
-        if isinstance(each, Normal): each = Normal(found, self.scale)
+        each = _KNOWN[self.likelihood](found, self.scale)
         return Independent(each, len(each.batch_shape) - 1)
