@@ -24,7 +24,7 @@ from .core import moments
 from .estimate import model_terms
 from .infomax import Interval, Sandwich, bound_of_many, controls_of, mixture, sandwiches
 from .narrowing import Narrowed, Proposing, narrowed
-from .ranks import from_all, of_first, processes
+from .ranks import of_first, processes
 from .refine import Refined
 
 # %% ../nbs/theory/09_certificate.ipynb #c73280a5
@@ -218,18 +218,6 @@ def _advice(
     return ("The interval is neither inside nor outside the tolerance, and "
             f"{remedy} or a larger tol would decide")
 
-# %% ../nbs/theory/09_certificate.ipynb #d3eecf75
-def _together(
-    parts:list[Narrowed], # of each process, on pairs of its own
-) -> Narrowed:
-    "The mean of their intervals: of bounds, so bounds themselves."
-    found, n = [part.interval for part in parts], len(parts)
-    lower, upper = (sum(ends)/n for ends in zip(*(i[:2] for i in found)))
-    interval = found[0]._replace(lower=lower, upper=upper, k=max(i.k for i in found),
-                                 stderr=math.hypot(*(i.stderr for i in found))/n)
-    return Narrowed(interval, sum(part.passes for part in parts),
-                    max(part.seconds for part in parts), any(part.late for part in parts))
-
 # %% ../nbs/theory/09_certificate.ipynb #d9f29818
 def certify(
     decoder:Callable, # z -> p(x|z)
@@ -256,8 +244,6 @@ def certify(
     def outside(i): return i.upper95 < middle - tol or i.lower95 > middle + tol
     def narrow(i): return target is None and i.upper95 - i.lower95 <= 2*tol
     def decided(i):
-        # that of all processes together, about
-        i = i._replace(stderr=i.stderr/ranks**.5)
         # at each of several looks, so with more evidence than the last one needs
         more = i._replace(stderr=1.5*i.stderr)
         return inside(more) or outside(more) or narrow(i)
@@ -271,13 +257,12 @@ def certify(
         why = 'missed', "`certificate()` looks for the reason"
         if explain: why = _diagnosis(decoder, infomax, prior, target, found, budget, rows, seconds)
         return Certificate(target, found, tol, False, *why)
-    own = None if seed is None else seed + rank
+    # random numbers of each process are its own
+    own = None if seed is None else seed*ranks + rank
     with measuring(decoder, infomax, prior, seed=own), warnings.catch_warnings():
         # the verdict names what limits the interval
         warnings.simplefilter('ignore')
-        spent = _measure(decoder, infomax, prior, decided, rows, n=-(-n//ranks), k=k,
-                         budget=budget//ranks, seconds=seconds,
-                         progress=progress and rank == 0)
+        spent = _measure(decoder, infomax, prior, decided, rows, n=n, k=k, budget=budget,
+                         seconds=seconds, progress=progress and rank == 0, shared=shared)
         if not shared: return verdict(spent)
-        together = _together(from_all(spent, "while the certificate was measured"))
-        return of_first(lambda: verdict(together), "while the certificate was measured")
+        return of_first(lambda: verdict(spent), "while the certificate was made")

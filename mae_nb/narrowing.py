@@ -10,13 +10,14 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 from .core import Known
 from .infomax import Interval, Sandwich, controls_of, interval_of, joined, sandwiches
+from .ranks import from_all, processes
 
 # %% ../nbs/theory/07_narrowing.ipynb #68a099b7
 class _Remedy(Protocol):
@@ -63,10 +64,11 @@ class _Watch:
         budget:int, # passes
         seconds:float|None, # None: no limit
         after:float=3., # seconds until the line is shown
+        ranks:int=1, # processes that share the work
     ):
         self.remedies, self.budget, self.seconds, self.after = remedies, budget, seconds, after
-        self.more = 0 # passes of no remedy
-        self.begin, self.shown = time.monotonic(), -math.inf
+        self.ranks, self.more = ranks, 0 # passes of no remedy here
+        self.begin, self.shown, self.exchanged = time.monotonic(), -math.inf, 0.
 
     def __enter__(self): return self
     def __exit__(self, *error):
@@ -78,9 +80,14 @@ class _Watch:
         return self.more + sum(remedy.passes for remedy in self.remedies)
 
     @property
-    def elapsed(self) -> float:
-        "Seconds since the start."
+    def clock(self) -> float:
+        "Seconds since the start, in this process."
         return time.monotonic() - self.begin
+
+    @property
+    def elapsed(self) -> float:
+        "Seconds since the start; where processes share the work, until they last exchanged values."
+        return self.clock if self.ranks == 1 else self.exchanged
 
     @property
     def late(self) -> bool:
@@ -93,6 +100,16 @@ class _Watch:
         left = float(self.budget - self.passes)
         if self.seconds is None: return left
         return min(left, self.passes*(self.seconds/max(self.elapsed, 1e-3) - 1))
+
+    def together(self,
+        draw:Callable[[int], Any], # number of pairs -> what is drawn
+        n:int, # pairs
+    ) -> list[Any]: # of each process
+        "What the processes that share the work draw, an equal part each."
+        if self.ranks == 1: return [draw(n)]
+        found = from_all(lambda: (draw(-(-n//self.ranks)), self.clock), "while it was measured")
+        self.exchanged = max(seconds for _, seconds in found)
+        return [drawn for drawn, _ in found]
 
     def show(self,
         found:Interval|None, # so far
@@ -127,14 +144,23 @@ class _Trial:
         so_far:Interval|None, # to be shown
     ):
         "Draw pairs until there are enough or the time is over, and form the interval."
+        def draw(n):
+            before, parts, count = self.remedy.passes, list[Sandwich](), self.n
+            for part in self.remedy(self.k, n):
+                parts.append(part)
+                count += len(part.lower)
+                watch.show(so_far, f"{self.remedy.name}, k = {self.k}")
+                if watch.seconds is not None and watch.clock >= watch.seconds and count > 1: break
+            drawn = joined(parts)
+            # on the processor, where others want them
+            if watch.ranks > 1: drawn = Sandwich(*(t.cpu() for t in drawn))
+            return drawn, self.remedy.passes - before
         before = self.remedy.passes
-        for part in self.remedy(self.k, n):
-            self.parts.append(part)
-            self.n += len(part.lower)
-            watch.show(so_far, f"{self.remedy.name}, k = {self.k}")
-            if watch.late and self.n > 1: break
-        self.passes += self.remedy.passes - before
-        self.parts = [joined(self.parts)]
+        drawn, passes = zip(*watch.together(draw, n))
+        watch.more += sum(passes) - (self.remedy.passes - before)
+        self.passes += sum(passes)
+        self.parts = [joined([*self.parts, *drawn])]
+        self.n = len(self.parts[0].lower)
         found = interval_of(self.parts[0], self.k, known)
         self.found = found._replace(stderr=_CHOSEN*found.stderr)
 
@@ -194,19 +220,24 @@ def narrowed(
     seconds:float|None=None, # at most, about; None: no limit
     few:int=512, # pairs that a kind is tried on, fewer where they are dear
     progress:bool=True, # show a line where it takes more than three seconds
-) -> Narrowed:
+    shared:bool=False, # by all processes of a distributed run, which take each decision together
+) -> Narrowed: # the same in each
     "The interval of the model, narrowed until it is decided, or budget or time are spent."
+    ranks = processes()[1] if shared else 1
+    if known and ranks > 1: known = Known(*(t.cpu() for t in known))
     trials, level, bounds = [_Trial(remedies[0], k)], known, torch.zeros(0)
-    with _Watch(remedies, budget, seconds, 3. if progress else math.inf) as watch:
+    with _Watch(remedies, budget, seconds, 3. if progress else math.inf, ranks) as watch:
         trials[0].take(n, known, watch, None)
-        first = bound if _helps(trials[0], known) else None
+        helps = known and bound and _helps(trials[0], known)
+        first = (lambda n: bound(n).to(known.mean)) if helps else None # type: ignore
         while True:
             best = min(trials, key=lambda trial: trial.width(0))
             if decided(best.found) or watch.late or watch.left < max(2*best.price, watch.passes/20):
                 return Narrowed(best.found, watch.passes, watch.elapsed, watch.late)
             if known and first and (more := int(watch.passes/20) - len(bounds)) > 1:
-                bounds = torch.cat([bounds.to(known.mean.device), first(more)])
-                watch.more += 2*more
+                drawn = watch.together(first, more)
+                bounds = torch.cat([bounds.to(known.mean), *drawn])
+                watch.more += 2*sum(map(len, drawn))
                 level = known.and_of(bounds)
             # no crumbs for the end
             share = min(watch.left, watch.passes)

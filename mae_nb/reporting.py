@@ -16,8 +16,9 @@ from .checks import check_count, check_number, refuse
 from .context import measuring
 from .core import Estimate, estimate, in_chunks
 from .encoder import EncoderSide, encoder_side
+from .files import digest
 from .mae import MutualAutoencoder
-from .ranks import from_all, processes
+from .ranks import from_all, of_first, processes
 
 # %% ../nbs/use/03_report.ipynb #30dcb943
 class Report(NamedTuple):
@@ -51,12 +52,13 @@ class Report(NamedTuple):
 
     def rows(self) -> list[tuple[str, str]]:
         "Names and values of the printed lines."
-        side = self.encoder
+        # the rate is an upper bound, too
+        side, most = self.encoder, min(self.encoder.excluded, self.rate, key=lambda e: e.mean)
         return [('data', f"{self.n:,}; after ±, one standard error"),
                 ('log-likelihood', f"{self.log_likelihood} nats, {self.k} proposals a datum"),
                 ('ELBO', f"{self.elbo} nats"),
                 ('distortion', f"{self.distortion} nats"), ('rate', f"{self.rate} nats"),
-                ('encoder', f"from {side.included} to {side.excluded} nats"),
+                ('encoder', f"from {side.included} to {most} nats"),
                 ('active units', f"{self.active} of {self.latents}"),
                 ('certificate', str(self.certificate)),
                 ('saturated', '; '.join(self.saturated) or 'nothing')]
@@ -70,7 +72,8 @@ class Report(NamedTuple):
 # %% ../nbs/use/03_report.ipynb #903193bb
 def report(
     mae:MutualAutoencoder, # trained
-    x:Any, # data set aside from training: tensor, NumPy array or data frame, (n, *event)
+    # data set aside from training, the same in every process: tensor, NumPy array or data frame
+    x:Any, # (n, *event)
     k:int=256, # proposals for each datum
     tol:float=.05, # of the certificate, nats
     rows:int=16384, # codes decoded at a time, which bounds the memory
@@ -88,16 +91,18 @@ def report(
     rank, ranks = processes() if shared else (0, 1)
     if len(x) < 2: refuse('x', "one datum", "two or more, for a standard error")
     if len(x) < ranks: refuse('x', f"{len(x)} data", f"one for each of {ranks} processes, or more")
+    if ranks > 1 and len(set(from_all(lambda: digest([x]), "before the report"))) > 1:
+        refuse('x', "other data in another process", "all data in every process")
     with measuring(mae):
         certificate = certify(mae.decoder, mae.proposal, mae.prior, mae.target, tol, rows=rows,
                               explain=False, seconds=seconds, shared=shared)
     def measured(some): return mae.log_likelihood(some, k, rows), *mae.elbo(some)
-    with measuring(mae, seed=seed + rank):
-        own = in_chunks(measured, x.tensor_split(ranks)[rank], rows//k)
-        side = encoder_side(x, mae.encoder, mae.prior, seed=seed)
-    parts = from_all(own, "while the report was made") if shared else [own]
-    likelihood, reconstruction, rate = (torch.cat([t.to(x.device) for t in values])
-                                        for values in zip(*parts))
+    def part(): return [t.cpu() for t in in_chunks(measured, x.tensor_split(ranks)[rank], rows//k)]
+    def of_encoder(): return encoder_side(x, mae.encoder, mae.prior, seed=seed)
+    with measuring(mae, seed=seed*ranks + rank):
+        parts = from_all(part, "while data were measured") if shared else [part()]
+        side = of_first(of_encoder, "while its encoder was measured") if shared else of_encoder()
+    likelihood, reconstruction, rate = map(torch.cat, zip(*parts))
     return Report(estimate(likelihood), estimate(reconstruction - rate), estimate(-reconstruction),
                   estimate(rate), side, mae.prior.event_shape[0], certificate, mae.ceiling,
                   len(x), k)

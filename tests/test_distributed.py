@@ -40,8 +40,11 @@ def in_processes(work, folder, ranks=2):
     started = [server.Process(target=_process, args=(rank, work, ranks, folder))
                for rank in range(ranks)]
     for process in started: process.start()
-    for process in started: process.join(120)
-    assert not any(process.is_alive() for process in started)
+    try:
+        for process in started: process.join(120)
+        assert not any(process.is_alive() for process in started)
+    finally:
+        for process in started: process.kill()
     files = [Path(folder, f"{rank}.pt") for rank in range(ranks)]
     return [torch.load(file) if file.exists() else None for file in files]
 

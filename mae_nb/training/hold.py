@@ -40,7 +40,8 @@ def _estimate(
 ) -> Tensor: # scalar, nats
     "The mean of the estimates of all processes, in each of which they are found to be finite."
     if processes()[1] == 1: return terms.information.detach()
-    everywhere = of_ranks(torch.stack([*terms]).detach(), f"at step {step}")
+    when = f"at step {step} (give each as many batches, as drop_last=True does)"
+    everywhere = of_ranks(torch.stack([*terms]).detach(), when)
     _check_finite(everywhere, step)
     return everywhere[:, Terms._fields.index('information')].mean()
 
@@ -227,10 +228,12 @@ class TargetRate(nn.Module):
         rate:Tensor|float, # measured at this step, scalar, nats
     ) -> Tensor: # scalar, without a gradient
         "The weight of the rate in the loss of this step."
-        rate = torch.as_tensor(rate).to(self.past)
-        if rate.dim() or not rate.isfinite():
-            refuse('rate', f"{rate.tolist()!s:.60}", "one finite number of nats, such as the mean "
-                   "over a batch", FloatingPointError)
+        rate, takes = torch.as_tensor(rate).to(self.past), "one finite number of nats"
+        if rate.dim(): refuse('rate', f"{rate.tolist()!s:.60}", takes + ", such as a mean")
+        everywhere = of_ranks(rate, "to average the rate")
+        if not everywhere.isfinite().all():
+            refuse('rate', everywhere.tolist(), takes, FloatingPointError)
+        rate = everywhere.mean()
         if self.training:
             error = (rate/self.target - 1).clamp(-1., 1.)
             self.past.lerp_(error, 1 - self.memory)

@@ -141,7 +141,7 @@ def _work(
     "Train the models of a task, in the process of a worker."
     with seeded(None), _one_thread(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always', UserWarning)
-        head, data = pickle.loads(shared.tobytes())
+        head, data = pickle.loads(shared.data)
         train, how = pickle.loads(head)
         maes, plan = pickle.loads(models)
         found = train(maes, plan, data[i], how)
