@@ -129,12 +129,12 @@ def processes(batch: int, steps: int, turns: int):
               f"two processes are {wall/two[0].item():.2f} times as fast", flush=True)
 
 
-def main(blocks: int = 150, steps: int = 40, turns: int = 3):
+def main(blocks: int = 150, steps: int = 20, turns: int = 3):
     "Print both tables."
     torch.set_num_threads(1)
     overhead("ten categories", partial(categorical_mae, 1.), blocks)
     overhead("normal", partial(normal_mae, 1.), blocks)
-    processes(256, steps, turns)
+    processes(512, steps, turns)
 
 
 if __name__ == "__main__": main(*map(int, sys.argv[1:]))

@@ -85,7 +85,8 @@ class _Schedule(nn.Module):
         self.register_buffer('recent', torch.zeros(_RECENT, len(maes), device=device))
         self.register_buffer('calls', torch.zeros((), dtype=torch.int64))
         # the models are no part of this module
-        self.corrected = (first,) if len(maes) == 1 and not self.plain and first.settles else ()
+        self.biased = not self.plain and first.settles
+        self.corrected = (first,) if len(maes) == 1 and self.biased else ()
 
     @property
     def step(self) -> int:
@@ -97,11 +98,14 @@ class _Schedule(nn.Module):
         "The tensors of the controller."
         return {name: self._buffers[key] for name, key in self.keys.items()} # type: ignore[misc]
 
-    def now(self) -> tuple[Tensor, float, float]: # (members,), nats; ...
+    def now(self,
+        step:int|None=None, # calls so far; None: `self.step`
+    ) -> tuple[Tensor, float, float]: # (members,), nats; ...
         "What is asked of the estimate, the weight of the rate, and one if the constraint is on."
-        how, step = self.how, min(self.step, self.how.steps - 1)
-        progress = step/how.steps
-        return self.asked(step) - self.bias, how.weight(progress), float(how.holds(progress))
+        how, step = self.how, min(self.step if step is None else step, self.how.steps - 1)
+        progress, asked = step/how.steps, self.asked(step)
+        if self.biased: asked = asked - self.bias
+        return asked, how.weight(progress), float(how.holds(progress))
 
     def asked(self,
         step:int, # calls before it
@@ -118,7 +122,7 @@ class _Schedule(nn.Module):
         information:Tensor, # the estimate, (members,), nats
     ):
         "Count a step."
-        for name, t in state.items(): self._buffers[self.keys[name]].copy_(t) # type: ignore
+        for name, t in state.items(): self._buffers[self.keys[name]] = t
         step = self.step if self.onset else 0
         if step < self.onset: self.recent[step % _RECENT] = information + self.bias
         self.calls += 1
@@ -163,10 +167,10 @@ class Hold(_Schedule):
 
     def correct(self) -> bool: # was it measured now?
         "Measure how far the estimate is off, every hundred calls, where that is corrected."
-        if self.step % 100 != 99: return False
-        for mae in self.corrected:
-            self.bias.lerp_(bias_of(mae).to(self.bias), 1. if self.step < 100 else .5)
-        return len(self.corrected) > 0
+        if not self.corrected or self.step % 100 != 99: return False
+        mae, = self.corrected
+        self.bias.lerp_(bias_of(mae).to(self.bias), 1. if self.step < 100 else .5)
+        return True
 
     def forward(self,
         terms:Terms, # of a model on a batch, as from `mae(x)`; scalars, nats
@@ -176,12 +180,13 @@ class Hold(_Schedule):
             refuse('terms', f"a {type(terms).__name__}", "what a MutualAutoencoder returns: "
                    "hold(mae(x))", TypeError)
         if not self.training: return terms.rate - terms.reconstruction
-        if self.correct(): self.bias.copy_(of_ranks(self.bias, f"at step {self.step}").mean(0))
-        estimate = _estimate(terms, self.step)
-        value, state = self.value(terms, self.state, *self.now(), estimate)
-        if not value.isfinite(): _check_finite(torch.stack([*terms]).detach()[None], self.step)
+        step = self.step
+        if self.correct(): self.bias.copy_(of_ranks(self.bias, f"at step {step}").mean(0))
+        estimate = _estimate(terms, step)
+        value, state = self.value(terms, self.state, *self.now(step), estimate)
+        if not value.isfinite(): _check_finite(torch.stack([*terms]).detach()[None], step)
         self.note(state, estimate)
-        return -value.sum()
+        return -value.sum() if value.dim() else -value
 
     def settle(self,
         batches:Iterable[Any], # of data, (batch, *event), or with labels; gone through repeatedly
