@@ -101,8 +101,8 @@ def report(
     def of_encoder(): return encoder_side(x, mae.encoder, mae.prior, seed=seed)
     with measuring(mae, seed=seed*ranks + rank):
         parts = from_all(part, "while data were measured") if shared else [part()]
+        latents = mae.prior.event_shape[0]
         side = of_first(of_encoder, "while its encoder was measured") if shared else of_encoder()
     likelihood, reconstruction, rate = map(torch.cat, zip(*parts))
     return Report(estimate(likelihood), estimate(reconstruction - rate), estimate(-reconstruction),
-                  estimate(rate), side, mae.prior.event_shape[0], certificate, mae.ceiling,
-                  len(x), k)
+                  estimate(rate), side, latents, certificate, mae.ceiling, len(x), k)

@@ -196,8 +196,8 @@ def _dispatched(
     return run(work(i, models, shared) for i, models in left.items())
 
 def in_shards(
-    train:_Train,
-    tasks:Sequence[Task],
+    train:_Train, # what a worker does with the models of a task
+    tasks:Sequence[Task], # chunks of the sweep
     how:How, # to train the models
     jobs:int, # as in `sweep`
 ) -> list[list[tuple[History, int|None]]]: # of each task
