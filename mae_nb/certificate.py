@@ -31,13 +31,14 @@ from .refine import Refined
 class Certificate(NamedTuple):
     "The target of a model, the interval of its information, and the verdict."
     target: float|None # M in nats; None for a plain VAE
-    interval: Interval # I_p(z, x)
+    interval: Interval # I_p(z, x), unless `of` says another
     tol: float # how far from M still counts as held, nats
     held: bool # is the 95 % interval inside M ± tol?
     # 'held', 'no target', 'not converged', 'ceiling of x', 'decoder class', 'estimator' or, where
     # the reason was not looked for, 'missed'
     why: str
     advice: str = '' # what would help
+    of: str = 'model' # its amount: I_p of the 'model', I_q about 'data', or the 'rate'
     @property
     def verdict(self) -> str:
         "'held', 'not held' (the interval is outside), 'undecided' (it is neither) or 'no target'."
@@ -45,7 +46,8 @@ class Certificate(NamedTuple):
         return 'undecided' if self.why == 'estimator' else 'not held'
 
     def __str__(self):
-        measured = f"I = {self.interval._replace(note='')}"
+        name = {'model': 'I', 'data': 'I_q', 'rate': 'rate'}[self.of]
+        measured = f"{name} = {self.interval._replace(note='')}"
         if self.target is None: return f"{measured}; no target was set"
         reason = '' if self.why in ('held', 'missed') else f' ({self.why})'
         return (f"asked {self.target:g} ± {self.tol:g} nats: {self.verdict}{reason}; {measured}"

@@ -6,6 +6,7 @@
 __all__ = ['Terms', 'MutualAutoencoder']
 
 # %% ../nbs/model/04_mae.ipynb #ce16b381
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from . import __version__
+from .aggregate import AMOUNTS, certify_on, remembering
 from .certificate import Certificate, certify
 from .checks import check_count, check_number, distribution_of, refuse
 from .context import measuring
 from .control import check_target, controller_of
 from .core import in_chunks
-from .elbo import ELBO, elbo, importance_weighted
+from .elbo import ELBO, elbo, elbo_at, importance_weighted
 from .estimate import model_terms
 from .files import digest, seal, write_model
 from .infomax import Interval, mutual_information
@@ -135,8 +137,9 @@ class MutualAutoencoder(_Autoencoder):
         prior:Distribution|nn.Module, # p(z), event shape (d_z,); or a module that returns it
         infomax:nn.Module|None=None, # x -> r(z|x); not needed for a plain VAE
         target:float|None=None, # nats; None: a plain VAE
-        # 'pi', 'spread', 'gentle', 'penalty', or a controller; None: 'gentle' if autoregressive,
-        control:Any=None, # 'spread' if sites of few values are independent given the code, or 'pi'
+        # 'pi', 'spread', 'gentle', 'penalty', 'amount', or a controller; None: 'amount' for I_q and
+        # rate; else 'gentle' if autoregressive, 'spread' if sites of few values are independent
+        control:Any=None, # given the code, or 'pi'
         # proposals of the estimate that is controlled; 0: the poster's bound;
         # None: quadrature where possible, else 4 with 'spread' and 16 without
         k:int|None=None,
@@ -145,12 +148,19 @@ class MutualAutoencoder(_Autoencoder):
         data:Any=None, # what `fit` trains on unless told otherwise
         device:torch.device|str|None=None, # where nets and prior go; None: where they are
         dtype:torch.dtype|None=None, # their precision; None: as it is
+        # what the target is an amount of: the 'model' (I_p), its encoder about 'data' (I_q), or its
+        of:str='model', # 'rate'
     ):
+        if of not in AMOUNTS: refuse('of', repr(of), ' or '.join(map(repr, AMOUNTS)))
         if control is not None: controller_of(control)
         k = None if k is None else check_count('k', k, least=0)
         super().__init__(encoder, decoder, prior, infomax, data, device, dtype)
-        if control is None: control = 'pi' if k == 0 else self._found.control
-        self.control, self.k = control, k
+        usual = 'pi' if k == 0 else self._found.control if of == 'model' else 'amount'
+        self.control, self.k, self.of = control or usual, k, of
+        if of != 'model' and self.settles:
+            refuse('control', repr(control), "another, for an amount of data: one that settles "
+                   "changes the prior alone")
+        self.recent = remembering(self.encoder, self.sample(2)) if of == 'data' else None
         self._target:float|None = None
         self.target = target
         most = 32 if self.settles else 128
@@ -168,20 +178,29 @@ class MutualAutoencoder(_Autoencoder):
 
     @target.setter
     def target(self, target):
-        if target is not None and self.infomax is None:
+        if target is not None and self.infomax is None and self.of == 'model':
             refuse('infomax', 'None', "a module x -> r(z|x) where there is a target")
-        self._target = check_target(target, self.ceiling)
+        self._target = check_target(target, math.inf if self.of == 'rate' else self.ceiling)
 
     def forward(self,
         x:Tensor, # data, (batch, *event)
     ) -> Terms: # scalars
         "The terms of the objective on a batch. Eq. (1)"
         prior, k = self.prior, 4 if self.k is None and self.settles else self.k
-        e = elbo(x, self.encoder, self.decoder, prior)
-        zero = e.rate.new_zeros(())
-        model = (zero, zero) if self.target is None or self.infomax is None else model_terms(
-            self.decoder, self.infomax, prior, k, self.codes)
-        return Terms(e.reconstruction.mean(), e.rate.mean(), *model)
+        q = distribution_of('encoder', self.encoder, x)
+        z = q.rsample()
+        e = elbo_at(x, q, z, self.decoder, prior)
+        rate, zero = e.rate.mean(), e.rate.new_zeros(())
+        amount, bound = zero, zero
+        if self.of_model:
+            amount, bound = model_terms(self.decoder, self.infomax, prior, k, self.codes)
+        elif self.target is not None: amount = self.recent(q, z) if self.recent else rate
+        return Terms(e.reconstruction.mean(), rate, amount, bound)
+
+    @property
+    def of_model(self) -> bool:
+        "Is the target an amount of the model's own joint, which it draws from in training?"
+        return self.target is not None and self.of == 'model'
 
     @property
     def settles(self) -> bool:
@@ -191,7 +210,7 @@ class MutualAutoencoder(_Autoencoder):
     @property
     def proposal(self) -> nn.Module:
         "The net that proposes codes: the infomax net, or the encoder where that is untrained."
-        return self.encoder if self.target is None or self.infomax is None else self.infomax
+        return self.infomax if self.of_model else self.encoder
 
     def information(self,
         k:int=64, # proposals for each pair
@@ -214,17 +233,30 @@ class MutualAutoencoder(_Autoencoder):
         seconds:float|None=60., # at most, about, and as many for the reason; None: no limit
         progress:bool=True, # show a line where it takes more than three seconds
         shared:bool=False, # by all processes of a distributed run, each of which calls this
+        data:Any=None, # what I_q or the rate is about, (n, *event); None: what the model carries
     ) -> Certificate:
         "Target, interval, held or not, and why; `repr` shows it until target or parameters change."
         check_number('tol', tol, "a positive number of nats", low=1e-12)
         check_count('budget', budget)
         check_count('rows', rows)
         with measuring(self):
-            found = certify(self.decoder, self.proposal, self.prior, self.target, tol,
+            if self.of != 'model':
+                found = certify_on(self._about(data), self.encoder, self.prior, self.of,
+                                   self.target, tol, seed=seed, seconds=seconds)
+            else: found = certify(self.decoder, self.proposal, self.prior, self.target, tol,
                             budget=budget, rows=rows, explain=explain, seed=seed,
                             seconds=seconds, progress=progress, shared=shared)
         self.certified = found, self.fingerprint()
         return found
+
+    def _about(self,
+        data:Any, # as in `certificate`
+    ) -> Tensor: # (n, *event)
+        "The data that a certificate of I_q or of the rate is about."
+        if data is None and self.data is None:
+            refuse('data', 'None', f"the data that the target, an amount of {self.of!r}, is about, "
+                   "for a model that carries none")
+        return self.check_data(self.data if data is None else data)
 
     @torch.no_grad()
     def fingerprint(self) -> tuple:

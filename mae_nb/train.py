@@ -19,7 +19,7 @@ from .context import seeded
 from .mae import MutualAutoencoder
 from .settle import settle
 from .training.alike import check_alike
-from .training.feed import Data, Feed, check_resumable, data_for
+from .training.feed import Data, Feed, check_resumable, data_for, some_rows
 from .training.history import History, ProgressBar
 from .training.how import How, check_trainable, how_from, with_how
 from .training.machine import in_training, training_settings
@@ -44,6 +44,7 @@ class TrainingDiverged(FloatingPointError):
 # %% ../nbs/training/10_train.ipynb #f7bddf47
 def _warn_if_missed(
     maes:Sequence[MutualAutoencoder], # trained
+    data:Any=None, # on which; needed for amounts of data
     tol:float=.02, # nats
     progress:bool=True, # show a line where it takes long
     depth:int=3, # of the call that it is a warning of
@@ -51,7 +52,8 @@ def _warn_if_missed(
     "Warn of each model that does not hold its target."
     for mae in maes:
         if mae.target is None: continue
-        found = mae.certificate(tol, budget=2**17, explain=False, progress=progress)
+        found = mae.certificate(tol, budget=2**17, explain=False, progress=progress,
+                                data=some_rows(mae, data))
         if found.why == 'missed': warnings.warn(str(found), stacklevel=depth)
 
 # %% ../nbs/training/10_train.ipynb #59da7330
@@ -190,7 +192,7 @@ def fit(
     if run is not first:
         history.looks, history.tried = results(favoured[0])[0][0].looks, results(first)[0]
     _warn_if_overfit(first, favoured, run.how.steps)
-    _warn_if_missed([mae], progress=how.progress)
+    _warn_if_missed([mae], run.data.train, progress=how.progress)
     return history
 
 # %% ../nbs/training/10_train.ipynb #efd768dd
@@ -239,7 +241,7 @@ def _as_one(
         if step is None: _settle(mae, run, plan[0][1])
         else: warnings.warn(f"Target {target}, seed {seed}: failed at step {step}; "
                             "holds its last good parameters.", stacklevel=3)
-    _warn_if_missed([mae for mae, (_, step) in zip(maes, found) if step is None],
+    _warn_if_missed([mae for mae, (_, step) in zip(maes, found) if step is None], data.train,
                     progress=how.progress, depth=4)
     return found
 

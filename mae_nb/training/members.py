@@ -24,7 +24,7 @@ def _trained_names(
 ) -> dict[tuple, list[str]]: # (net, dtype) -> names
     "The names of the parameters that are trained, by net and precision."
     names: dict[tuple, list[str]] = {}
-    unused = mae.target is None
+    unused = not mae.of_model
     for name, p in mae.named_parameters():
         if p.requires_grad and not (unused and name.startswith('infomax.')):
             names.setdefault((name.split('.')[0], p.dtype), []).append(name)

@@ -17,6 +17,7 @@ from ..checks import refuse
 from ..context import measuring
 from ..mae import MutualAutoencoder
 from .feed import Data
+from .feed import some_rows
 from .history import History, Look, ProgressBar, histories, noise, overfits
 from .how import How
 from .machine import in_training, training_settings
@@ -98,7 +99,8 @@ def _look(
             each, beside = _aside(run, values)
             values['validation'] = each.mean().item()
         if how.stop is not None and run.step >= .4*how.steps:
-            found = mae.certificate(how.stop, budget=2**20, explain=False, progress=False)
+            found = mae.certificate(how.stop, budget=2**20, explain=False, progress=False,
+                                    data=some_rows(mae, run.data.train))
             low, high = found.interval.lower95, found.interval.upper95
             enough = mae.settles and mae.target is not None and low > mae.target - how.stop
             values |= {'low': low, 'high': high, 'held': float(found.held or enough)}
@@ -147,7 +149,8 @@ def _missed(
     mae = run.maes[0]
     if mae.target is None: return False
     with run.members.holding([run.kept[str(i)] for i in range(len(run.mean))]):
-        found = mae.certificate(.02*(1 + mae.target), budget=2**17, explain=False, progress=False)
+        found = mae.certificate(.02*(1 + mae.target), budget=2**17, explain=False, progress=False,
+                                data=some_rows(mae, run.data.train))
     too_much = mae.settles and found.interval.lower95 > mae.target
     return found.why == 'missed' and not too_much
 
