@@ -43,6 +43,9 @@ ALLOWED = {
     "called by readers of a chapter": "read_idx words_of python_sentences normal_pdf "
                                       "figure_4_data figure_5_data figure_6_data",
     "switched off by the chapter on costs": "keep_memory python_state",
+    "one of a kind, which users choose from":
+        "FixedWeight Annealing CyclicalAnnealing FreeBitsEach Capacity ControlVAE LeastRate "
+        "PosterPenalty Held LaggingEncoder BatchNormMeans CommittedRate WordDropout Window",
 }
 UNUSED = {name for names in ALLOWED.values() for name in names.split()}
 
