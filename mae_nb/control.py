@@ -214,14 +214,22 @@ class Spread(_Bounded):
 # %% ../nbs/theory/05_control.ipynb #09a21932
 @dataclass(unsafe_hash=True)
 class Amount(_Bounded):
-    "A multiplier of either sign, for amounts whose gradient is that of the encoder."
+    "A multiplier for amounts of the encoder: at most one, where they cost nothing."
     gain: float = 2. # c, weight of the proportional part
-    rate: float = .02 # eta, speed of the integral
+    rate: float = .1 # eta, speed of the integral
     memory: float = .9 # beta, of the running mean of past errors
-    bound: float = 20. # largest multiplier
+    bound: float = 20. # of a negative multiplier
     limit: float = .5 # largest error that counts, nats
     share = 1. # all of a negative coefficient acts
     moves: ClassVar[float] = .8
+
+    def __call__(self,
+        error:Tensor, # M minus the estimate, (members,), nats
+    ) -> Tensor: # (members,)
+        "The coefficient of the gradient of the amount at this step, one or less."
+        coefficient = super().__call__(error)
+        self.multiplier = self.multiplier.clamp(max=1.)
+        return coefficient.clamp(max=1.)
 
 @dataclass(unsafe_hash=True)
 class Gentle(_Bounded):

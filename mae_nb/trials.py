@@ -6,14 +6,19 @@
 __all__ = ['measured_on', 'Column', 'Study', 'Search']
 
 # %% ../nbs/results/00_trials.ipynb #d16da1b1
+import io
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing import get_context
+from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from .files import write_whole
 from .infomax import mixture, mutual_information
 from .mae import MutualAutoencoder
 
@@ -82,10 +87,11 @@ class Study:
         seeds:int=3, # of each model: 0, 1, ...
         jobs:int|None=None, # processes; 0: this one; None: 2, or 0 if torch is built with CUDA
         width:int=21, # of the column of names, characters
+        folder:str|Path|None=None, # keeps each model's numbers, which no later run makes again
     ):
         self.build, self.train, self.measure = build, train, measure
         self.numbers, self.columns, self.width = list(numbers), list(columns), width
-        self.seeds = seeds
+        self.seeds, self.folder = seeds, None if folder is None else Path(folder)
         self.jobs = (0 if torch.version.cuda else 2) if jobs is None else jobs
         self.table: dict[tuple[str, int], list[float]] = {} # (name, seed) -> numbers
         self.kept: dict[str, MutualAutoencoder] = {} # the models of seed 0
@@ -100,6 +106,22 @@ class Study:
         state = {key: t.numpy() for key, t in mae.state_dict().items()} if seed == 0 else None
         return [found[number] for number in self.numbers], state
 
+    def once(self,
+        name:str, # of a model
+        seed:int, # of initialisation and training
+    ) -> tuple[list[float], dict[str, np.ndarray]|None]: # as from `work`
+        "The work on a model, or what the folder has kept of it."
+        if self.folder is None: return self.work(name, seed)
+        path = self.folder/f"{re.sub('[^0-9A-Za-z]+', '-', name)}-{crc32(name.encode())}-{seed}.npz"
+        if path.exists():
+            with np.load(path) as kept: values = dict(kept)
+            return values.pop('numbers').tolist(), values or None
+        numbers, state = self.work(name, seed)
+        written = io.BytesIO()
+        np.savez(written, numbers=numbers, **(state or {}))
+        write_whole(path, written.getvalue())
+        return numbers, state
+
     def run(self,
         *names:str, # of the models
     ):
@@ -111,7 +133,7 @@ class Study:
                 found = pool.map(_work, cases, chunksize=1)
                 pool.close()
                 pool.join()
-        else: found = [self.work(*case) for case in cases]
+        else: found = [self.once(*case) for case in cases]
         for (name, seed), (numbers, state) in zip(cases, found):
             self.table[name, seed] = numbers
             if state is None: continue
@@ -158,8 +180,8 @@ def _begin(study):
     torch.set_num_threads(1)
 
 def _work(case):
-    "`Study.work` in a process of a pool."
-    return _here[0].work(*case)
+    "`Study.once` in a process of a pool."
+    return _here[0].once(*case)
 
 # %% ../nbs/results/00_trials.ipynb #9a3508eb
 class Search(Study):
@@ -179,12 +201,12 @@ class Search(Study):
         *names:str, # of the models
         within:float=.25, # nats that a model may be off
     ) -> dict[str, str]: # name -> way
-        "The way of the least NLL for each model, among those that end near its target, if any do."
+        "The way of the least NLL for each model among those that end near its target, or the nearest."
         self.run(*(f'{name} / {way}' for name in names for way in self.ways))
         found = {}
         for name in names:
             off, NLL = np.concatenate([self.of(f'{name} / {way}') for way in self.ways]).T
-            near = off <= within if (off <= within).any() else off < np.inf
+            near = off <= max(within, off.min())
             found[name] = self.ways[np.where(near, NLL, np.inf).argmin()]
         print(', '.join(f'{name}: {way}' for name, way in found.items()))
         return found
