@@ -60,12 +60,16 @@ class Remedy(nn.Module):
         "What is subtracted from the reconstruction: the weight times the mean rate."
         return self.weight*rate.mean()
 
+    def copied(self) -> 'Remedy':
+        "A copy with buffers of its own, and the same data."
+        data = {id(t): t for t in vars(self).values() if isinstance(t, Tensor)}
+        return copy.deepcopy(self, data)
+
     def applied(self,
         mae:MutualAutoencoder, # untrained; its nets are used, not copied
     ) -> MutualAutoencoder:
         "The model that `fit` trains, with a copy of this remedy; its target is None."
-        data = {id(t): t for t in vars(self).values() if isinstance(t, Tensor)}
-        return _Remedied(mae, copy.deepcopy(self, data))
+        return _Remedied(mae, self.copied())
 
 # %% ../nbs/results/00_remedies.ipynb #bfd32014
 class _Remedied(MutualAutoencoder):
@@ -80,13 +84,15 @@ class _Remedied(MutualAutoencoder):
     def forward(self, x:Tensor) -> Terms:
         "The terms of a batch, with the cost for its rate while it is trained. Eq. (1)"
         if not self.training: return super().forward(x)
-        if learns := torch.is_grad_enabled(): self.remedy.before(self, x)
-        with torch.set_grad_enabled(learns and not self.remedy.frozen):
+        # without gradients it is no step, and a copy takes the changes
+        remedy = self.remedy if torch.is_grad_enabled() else self.remedy.copied()
+        if remedy is self.remedy: remedy.before(self, x)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not remedy.frozen):
             q = distribution_of('encoder', self.encoder, x)
             z = q.rsample()
         reconstruction = distribution_of('decoder', self.decoder, z).log_prob(x).mean()
-        cost = self.remedy.cost(q, rate_of(q, prior := self.prior, z), prior)
-        self.remedy.calls.add_(1)
+        cost = remedy.cost(q, rate_of(q, prior := self.prior, z), prior)
+        remedy.calls.add_(1)
         return Terms(reconstruction, cost, *cost.new_zeros(2))
 
 # %% ../nbs/results/00_remedies.ipynb #87ec7b7d
@@ -125,12 +131,12 @@ class CyclicalAnnealing(Annealing):
         steps:int=4000, # calls of all cycles together
     ):
         super().__init__(share, steps)
-        self.period = math.ceil(steps/check_count('cycles', cycles))
+        self.period = steps/check_count('cycles', cycles)
 
     @property
     def weight(self) -> float: # type: ignore[override]
         "The weight of the next call."
-        within = int(self.calls) % self.period/self.period
+        within = int(self.calls) % math.ceil(self.period)/self.period
         return annealed(self.share)(1. if self.progress == 1 else within)
 
 # %% ../nbs/results/00_remedies.ipynb #0da01a04
@@ -167,7 +173,7 @@ class Capacity(Remedy):
     "The distance of the rate from a rising capacity. Eq. (4); Burgess et al. 2018"
     def __init__(self,
         nats:float, # the last capacity
-        weight:float=10., # gamma
+        weight:float=10., # gamma; 1000 in the paper
         share:float=.5, # of the steps, over which it rises
         steps:int=4000, # calls over which the schedule runs
     ):
@@ -178,7 +184,8 @@ class Capacity(Remedy):
 
     def cost(self, q, rate, prior):
         "The weight times the distance."
-        return self.weight*(rate.mean() - self.nats*annealed(self.share)(self.progress)).abs()
+        share = annealed(self.share)(min(1., (int(self.calls) + 1)/self.steps))
+        return self.weight*(rate.mean() - self.nats*share).abs()
 
 # %% ../nbs/results/00_remedies.ipynb #9697a946
 class ControlVAE(Remedy):
@@ -196,7 +203,8 @@ class ControlVAE(Remedy):
         self.nats, self.kp, self.ki, self.low, self.high = (
             check_number(name, value, _WEIGHT, low=0.) for name, value in
             dict(nats=nats, kp=kp, ki=ki, low=low, high=high).items())
-        for name in ('integral', 'wanted'): self.register_buffer(name, torch.tensor(0.))
+        self.register_buffer('integral', torch.tensor(0.))
+        self.register_buffer('wanted', torch.tensor(self.low))
 
     def cost(self, q, rate, prior):
         "The mean rate times the controller's weight; the controller advances."
@@ -209,23 +217,27 @@ class ControlVAE(Remedy):
 # %% ../nbs/results/00_remedies.ipynb #14c3aa54
 class LeastRate(Remedy):
     "A Lagrangian for a rate of at least some nats. Eq. (6); Pelsmaeker and Aziz 2020"
-    multiplier: Tensor # of the condition, scalar
+    multiplier: Tensor # lambda, its size is the weight of the condition, scalar
+    square: Tensor # v, of what is missing, averaged over steps, nats^2, scalar
     def __init__(self,
         nats:float, # the least rate
-        speed:float=.01, # eta, of the multiplier
-        multiplier:float=1., # at first
+        speed:float=1e-3, # eta, of the multiplier; shorter training needs more
+        multiplier:float=1.01, # at first
     ):
         super().__init__()
         self.nats = check_number('nats', nats, _NATS, low=1e-12)
         self.speed = check_number('speed', speed, "a positive number", low=1e-12)
-        first = check_number('multiplier', multiplier, _WEIGHT, low=0.)
+        first = check_number('multiplier', multiplier, "a positive number", low=1e-12)
         self.register_buffer('multiplier', torch.tensor(first))
+        self.register_buffer('square', torch.tensor(0.))
 
     def cost(self, q, rate, prior):
         "The mean rate, and the multiplier times what is missing; the multiplier advances."
         missing, now = self.nats - rate.mean(), self.multiplier.clone()
-        self.multiplier.add_(self.speed*missing.detach()).clamp_(min=0.)
-        return rate.mean() + now*missing
+        up = now.sign()*missing.detach()
+        self.square.mul_(.99).add_(.01*up**2)
+        self.multiplier.add_(self.speed*up/(self.square.sqrt() + 1e-8))
+        return rate.mean() + now.abs()*missing
 
 # %% ../nbs/results/00_remedies.ipynb #da51c1be
 class PosterPenalty(Remedy):
@@ -243,18 +255,18 @@ class PosterPenalty(Remedy):
                                  data=mae.data)
 
 class Held(Remedy):
-    "Some nats of information, held by the multiplier of this package."
+    "Some nats of information or rate, held by the multiplier of this package."
     def __init__(self,
         nats:float, # to be held
-        of:str='model', # whose: that of the model's joint
-        control:Any=None, # as in MutualAutoencoder; None: as the model has it
+        of:str='model', # as in MutualAutoencoder: that of the 'model', on 'data', or the 'rate'
+        control:Any=None, # None: that of a model of this amount, or what is usual for it
     ):
         super().__init__()
         self.nats, self.control = check_number('nats', nats, _NATS, low=1e-12), control
-        self.of: dict[str, Any] = {} if of == 'model' else {'of': of}
+        self.of = of
 
     def applied(self, mae):
         "The model with this target."
-        control = self.control or mae.control
+        control = self.control or (mae.control if self.of == mae.of else None)
         return MutualAutoencoder(*self.nets(mae), mae.infomax, self.nats, control, mae.k, mae.codes,
-                                 data=mae.data, **self.of)
+                                 data=mae.data, of=self.of)

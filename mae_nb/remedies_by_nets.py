@@ -17,92 +17,106 @@ from .autoregressive import PixelCNN
 from .checks import check_count, check_number, refuse
 from .elbo import elbo
 from .encoder import encoder_side
+from .mae import MutualAutoencoder
 from .remedies import Remedy, normals_of
 from .words import WordNet
 
 # %% ../nbs/results/00_remedies_by_nets.ipynb #eb67ad87
-class _Adam(nn.Module):
-    "Adam whose memory lies in buffers, with gradients of at most unit length. Kingma and Ba 2015"
-    first: Tensor
-    second: Tensor
-    updates: Tensor
+class _Memory(nn.Module):
+    "The memory of an Adam in buffers, so that it is saved with a model. Kingma and Ba 2015"
+    updates: Tensor # of each parameter, (parameters,)
+    first: Tensor # mean of the gradients, (numbers,)
+    second: Tensor # of their squares, (numbers,)
     def __init__(self,
-        size:int, # how many numbers are trained
-        lr:float, # learning rate
+        params:list[Tensor], # that are trained
     ):
         super().__init__()
-        self.lr = lr
-        for name, n in (('first', (size,)), ('second', (size,)), ('updates', ())):
-            self.register_buffer(name, torch.zeros(n))
+        n = sum(p.numel() for p in params)
+        for name, size in dict(updates=len(params), first=n, second=n).items():
+            self.register_buffer(name, params[0].detach().new_zeros(size))
 
-    @torch.no_grad()
-    def descend(self,
-        params:list[Tensor], # changed in place
-        grads:tuple[Tensor, ...], # like `params`
-    ):
-        "One step down the gradient."
-        g = torch.cat([g.flatten() for g in grads]).to(self.first)
-        g = g/torch.linalg.vector_norm(g).clamp(min=1.)
-        self.updates.add_(1)
-        self.first.lerp_(g, .1)
-        self.second.lerp_(g*g, .001)
-        size = (self.second/(1 - .999**self.updates)).sqrt() + 1e-8
-        step = self.lr*self.first/(1 - .9**self.updates)/size
-        for p, s in zip(params, step.split([p.numel() for p in params])): p.sub_(s.view_as(p))
+    def adam(self,
+        params:list[Tensor], # as before
+        lr:float, # learning rate
+    ) -> torch.optim.Adam:
+        "An Adam that goes up, and that goes on from this memory and changes it."
+        climb, sizes = torch.optim.Adam(params, lr, maximize=True), [p.numel() for p in params]
+        parts = self.updates, self.first.split(sizes), self.second.split(sizes)
+        for p, n, m, v in zip(params, *parts):
+            climb.state[p] = dict(step=n, exp_avg=m.view_as(p), exp_avg_sq=v.view_as(p))
+        return climb
 
 # %% ../nbs/results/00_remedies_by_nets.ipynb #d7c93012
 def _trainable(net): return [p for p in net.parameters() if p.requires_grad]
 
+def _train_encoder(
+    model:MutualAutoencoder, # whose encoder is trained
+    climb:torch.optim.Optimizer, # of the encoder's parameters, upwards
+    x:Tensor, # the first batch, (batch, *event)
+    data:Tensor, # from which the next are drawn, (n, *event)
+    most:int=99, # steps
+):
+    "Train the encoder alone, until ten steps have a lower mean ELBO than the ten before. Eq. (1)"
+    params, last, total = climb.param_groups[0]['params'], -math.inf, 0.
+    for step in range(1, most + 1):
+        value = elbo(x, model.encoder, model.decoder, model.prior).total.mean()
+        grads = torch.autograd.grad(value, params, allow_unused=True, materialize_grads=True)
+        for p, g in zip(params, grads): p.grad = g.clone()
+        nn.utils.clip_grad_norm_(params, 1.)
+        climb.step()
+        total += value.item()
+        if step % 10 == 0:
+            if total < last: break
+            last, total = total, 0.
+        x = data[torch.randint(len(data), x.shape[:1], device=x.device)]
+    climb.zero_grad()
+
+# %% ../nbs/results/00_remedies_by_nets.ipynb #e17d04b8
 class LaggingEncoder(Remedy):
     "An encoder that is trained alone before each step of the decoder. Eq. (1); He et al. 2019"
-    aggressive: Tensor # is the phase on?
     worse: Tensor # epochs after which the information was below its best
     best: Tensor # information after an epoch, nats
+    epoch: Tensor # calls in an epoch
+    validation: Any # rows on which information is measured, (m, *event)
     def __init__(self,
         data:Tensor, # that the model is trained on, (n, *event)
+        validation:Tensor|None=None, # on which information is measured, (m, *event); None: `data`
         lr:float=1e-3, # learning rate of the inner loop
-        patience:int=5, # epochs without a rise that end the phase
+        patience:int=5, # epochs below the best that end the phase
         most:int=99, # steps of an inner loop
     ):
         super().__init__()
-        self.data, self.lr = data, check_number('lr', lr, "a positive number", low=1e-12)
+        self.data, self.validation = data, validation
+        self.lr = check_number('lr', lr, "a positive number", low=1e-12)
         self.patience, self.most = check_count('patience', patience), check_count('most', most)
-        for name, first in dict(aggressive=True, worse=0, best=0.).items():
+        for name, first in dict(worse=0, best=0., epoch=0).items():
             self.register_buffer(name, torch.tensor(first))
 
     @property
     def frozen(self) -> bool: # type: ignore[override]
-        "Does a step leave the encoder as it is?"
-        return bool(self.aggressive)
+        "Does a step leave the encoder as it is, in the aggressive phase?"
+        return bool(self.worse < self.patience)
 
     def nets(self, mae):
         "Those of the model, for whose encoder the optimiser is made."
-        self.data = mae.check_data(self.data)
-        self.adam = _Adam(sum(p.numel() for p in _trainable(mae.encoder)), self.lr)
+        rows, self.data = self.validation, mae.check_data(self.data)
+        self.validation = self.data if rows is None else mae.check_data(rows, 'validation')
+        self.memory = _Memory(_trainable(mae.encoder))
         return super().nets(mae)
 
     def before(self, model, x):
         "The inner loop, in the aggressive phase; after an epoch, whether that goes on."
-        epoch, calls = math.ceil(len(self.data)/len(x)), int(self.calls)
-        if self.frozen and calls and calls % epoch == 0:
-            now = encoder_side(self.data, model.encoder, model.prior, seed=0).included.mean
-            self.worse.add_(int(now < self.best))
-            self.best.clamp_(min=now)
-            self.aggressive.fill_(self.worse < self.patience)
-        if self.frozen: self.train_encoder(model, x)
+        if not self.calls: self.epoch.fill_(max(1, len(self.data)//len(x)))
+        elif self.frozen and self.calls % self.epoch == 0: self.compare(model)
+        if self.frozen:
+            climb = self.memory.adam(_trainable(model.encoder), self.lr)
+            _train_encoder(model, climb, x, self.data, self.most)
 
-    def train_encoder(self, model, x):
-        "Train the encoder alone, until ten steps have a lower mean ELBO than the ten before."
-        params, last, total = _trainable(model.encoder), -math.inf, 0.
-        for step in range(1, self.most + 1):
-            value = elbo(x, model.encoder, model.decoder, model.prior).total.mean()
-            grads = torch.autograd.grad(-value, params, allow_unused=True, materialize_grads=True)
-            self.adam.descend(params, grads)
-            total += value.item()
-            if step % 10 == 0:
-                if total < last: return
-                last, total = total, 0.
-            x = self.data[torch.randint(len(self.data), x.shape[:1], device=x.device)]
+    def compare(self, model):
+        "Compare the encoder's information about the rows of validation with its best."
+        now = encoder_side(self.validation, model.encoder, model.prior, seed=0).included.mean
+        self.worse.add_(int(now < self.best))
+        self.best.clamp_(min=now)
 
 # %% ../nbs/results/00_remedies_by_nets.ipynb #ad73cdef
 class _NormedMeans(nn.Module):
@@ -144,6 +158,16 @@ class _MeanField(nn.Module):
         one = normals_of('encoder', self.encoder(x))
         return MultivariateNormal(one.mean, scale_tril=torch.diag_embed(one.stddev))
 
+def _factor(
+    d:int, # dimensions
+    a:float, # correlation of neighbours
+) -> Tensor: # (d, d), lower triangular, double precision
+    "The Cholesky factor of the covariance a^|i - j|."
+    i = torch.arange(d)
+    mix = torch.tensor(a, dtype=torch.float64)**(i[:, None] - i).clamp(min=0)
+    mix[:, 1:] *= math.sqrt(1 - a*a)
+    return mix.tril()
+
 class CommittedRate(Remedy):
     "A prior so correlated that the rate is at least some nats. Eq. (3); Razavi et al. 2019"
     def __init__(self,
@@ -166,9 +190,9 @@ class CommittedRate(Remedy):
 
     def nets(self, mae):
         "Those of the model, but an autoregressive prior of unit variances."
-        i = torch.arange(mae.prior.event_shape[0], device=mae.whereabouts[1])
-        lag = (i - i[:, None]).abs().to(mae.whereabouts[0])
-        prior = MultivariateNormal(torch.zeros_like(lag[0]), self.correlation(len(i))**lag)
+        d, (dtype, device) = mae.prior.event_shape[0], mae.whereabouts
+        factor = _factor(d, self.correlation(d)).to(device, dtype)
+        prior = MultivariateNormal(torch.zeros_like(factor[0]), scale_tril=factor)
         return _MeanField(mae.encoder), mae.decoder, prior
 
 # %% ../nbs/results/00_remedies_by_nets.ipynb #99da4ca9
