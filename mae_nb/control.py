@@ -221,7 +221,14 @@ class Amount(_Bounded):
     bound: float = 20. # of a negative multiplier
     limit: float = .5 # largest error that counts, nats
     share = 1. # all of a negative coefficient acts
-    moves: ClassVar[float] = .8
+    begins: ClassVar[float] = .2
+    moves: ClassVar[float] = .5
+
+    def kl_weight(self,
+        progress:float, # share of training done, in [0, 1)
+    ) -> float:
+        "The weight of the rate: a twentieth at first, then it rises to one."
+        return annealed(.5, after=.1, low=.05)(progress)
 
     def __call__(self,
         error:Tensor, # M minus the estimate, (members,), nats
