@@ -19,7 +19,7 @@ from torch.distributions import Distribution
 from .annealing import Schedule, annealed_sandwich, tuned_schedule
 from .checks import check_number, distribution_of, refuse
 from .context import measuring
-from .control import ceiling
+from .target import ceiling
 from .core import moments
 from .estimate import model_terms
 from .infomax import Interval, Sandwich, bound_of_many, controls_of, mixture, sandwiches

@@ -89,7 +89,7 @@ _BUDGET = 2**18
 
 # %% ../nbs/use/08_estimator.ipynb #d46cc88a
 class MutualCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    "A transformer of scikit-learn: rows of a table to codes with `target` nats of information."
+    "A transformer of scikit-learn: rows of a table to codes with `target` nats about them."
     def __init__(self,
         target:float|None=1., # nats; None: a plain VAE
         likelihood:str|Sequence[str|int]='normal', # of the columns, as in `ready_mae`
@@ -102,11 +102,14 @@ class MutualCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         random_state:int|np.random.RandomState|None=0, # of initialisation, data order and noise
         tol:float=.05, # how far from the target still counts as held, nats
         validation:float|str|None='auto', # share of rows to set aside, as in `fit`; None: nothing
+        # what the target is an amount of: the codes about the rows ('data'), the 'model', or the
+        of:str='data', # 'rate'
     ):
         self.target, self.likelihood, self.latents = target, likelihood, latents
         self.width, self.levels = width, levels
         self.steps, self.batch_size, self.lr = steps, batch_size, lr
         self.random_state, self.tol, self.validation = random_state, tol, validation
+        self.of = of
 
     def fit(self,
         X:Any, # array or data frame, (rows, columns)
@@ -118,14 +121,14 @@ class MutualCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         centre, scale = standard(X)
         given = {name: _as_python(getattr(self, name))
-                 for name in ('target', 'likelihood', 'latents', 'width', 'levels')}
+                 for name in ('target', 'likelihood', 'latents', 'width', 'levels', 'of')}
         with seeded(seed): mae = ready_mae(X.shape[1], centre=centre, scale=scale, **given)
         with warnings.catch_warnings():
             # a warning at the tolerance of `fit`; the one at `tol` follows
             warnings.filterwarnings('ignore', 'asked .* nats', UserWarning)
             self.history_ = fit(mae, X, steps=self.steps, batch_size=self.batch_size, lr=self.lr,
                                 seed=seed, validation=self.validation, progress=False)
-        self.certificate_ = mae.certificate(self.tol, _BUDGET, explain=False)
+        self.certificate_ = mae.certificate(self.tol, _BUDGET, explain=False, data=X)
         if self.certificate_.why == 'missed':
             warnings.warn(str(self.certificate_), ConvergenceWarning, stacklevel=2)
         # the same parameters in double precision, so the certificate stays valid

@@ -92,7 +92,7 @@ def _check_made(
     if not isinstance(mae, MutualAutoencoder):
         refuse('make', f"a function that returns a {type(mae).__name__}",
                "one that returns a MutualAutoencoder", TypeError)
-    for name in ('target', *SETTINGS):
+    for name in ('target', 'of', *SETTINGS):
         has = control_as_json(mae.control) if name == 'control' else getattr(mae, name)
         if name in about and has != about[name]:
             refuse('make', f"a function whose models have {name}={has!r}",

@@ -18,7 +18,7 @@ from .aggregate import AMOUNTS, certify_on, remembering
 from .certificate import Certificate, certify
 from .checks import check_count, check_number, distribution_of, refuse
 from .context import measuring
-from .control import check_target, controller_of
+from .control import controller_of
 from .core import in_chunks
 from .elbo import ELBO, elbo, elbo_at, importance_weighted
 from .estimate import model_terms
@@ -29,6 +29,7 @@ from .prior import prior_values
 from .structure import ANSWERS, FORMAT, SETTINGS, Parts, answers, check_model
 from .structure import control_as_json, kept_tensors, materialise, settings
 from .supports import log_prob_of
+from .target import check_target
 
 # %% ../nbs/model/04_mae.ipynb #a26a6dfa
 class _Autoencoder(Parts):
@@ -125,11 +126,44 @@ class Terms(NamedTuple):
     "The terms of the objective on a batch, in nats, each a scalar. Eq. (1)"
     reconstruction: Tensor # E_q log p(x|z)
     rate: Tensor # KL[q(z|x) || p(z)]
-    information: Tensor # estimate of I_p(z, x); zero for a plain VAE
+    information: Tensor # estimate of the amount that is held; zero for a plain VAE
     bound: Tensor # infomax bound, trains the infomax net; zero for a plain VAE
 
+# %% ../nbs/model/04_mae.ipynb #6a357444
+class _Asked(_Autoencoder):
+    "A variational autoencoder, and what is asked of it."
+    _target: float|None = None
+    of: str # whose amount the target is, as in MutualAutoencoder
+    control: Any
+
+    @property
+    def target(self) -> float|None:
+        "The information asked for, in nats; None for a plain VAE."
+        return self._target
+
+    @target.setter
+    def target(self, target):
+        if target is not None and self.infomax is None and self.of == 'model':
+            refuse('infomax', 'None', "a module x -> r(z|x) where there is a target")
+        self._target = check_target(target, math.inf if self.of == 'rate' else self.ceiling)
+
+    @property
+    def of_model(self) -> bool:
+        "Is the target an amount of the model's own joint, which it draws from in training?"
+        return self.target is not None and self.of == 'model'
+
+    @property
+    def settles(self) -> bool:
+        "Is what the model says too much taken off after training, by the spread of its prior?"
+        return controller_of(self.control).settles
+
+    @property
+    def proposal(self) -> nn.Module:
+        "The net that proposes codes: the infomax net, or the encoder where that is untrained."
+        return self.infomax if self.of_model and self.infomax is not None else self.encoder
+
 # %% ../nbs/model/04_mae.ipynb #6a357445
-class MutualAutoencoder(_Autoencoder):
+class MutualAutoencoder(_Asked):
     "A variational autoencoder with `target` nats of information in its joint p(z) p(x|z)."
     def __init__(self,
         encoder:nn.Module, # x -> q(z|x), reparameterised
@@ -158,10 +192,8 @@ class MutualAutoencoder(_Autoencoder):
         usual = 'pi' if k == 0 else self._found.control if of == 'model' else 'amount'
         self.control, self.k, self.of = control or usual, k, of
         if of != 'model' and self.settles:
-            refuse('control', repr(control), "another, for an amount of data: one that settles "
-                   "changes the prior alone")
+            refuse('control', repr(control), f"one that does not settle, where `of` is {of!r}")
         self.recent = remembering(self.encoder, self.sample(2)) if of == 'data' else None
-        self._target:float|None = None
         self.target = target
         most = 32 if self.settles else 128
         if k is None and self._found.quadrature: most = 256
@@ -171,17 +203,6 @@ class MutualAutoencoder(_Autoencoder):
         # name and arguments of the function that made it, if it is one of this package
         self.recipe:tuple = ()
 
-    @property
-    def target(self) -> float|None:
-        "The information asked for, in nats; None for a plain VAE."
-        return self._target
-
-    @target.setter
-    def target(self, target):
-        if target is not None and self.infomax is None and self.of == 'model':
-            refuse('infomax', 'None', "a module x -> r(z|x) where there is a target")
-        self._target = check_target(target, math.inf if self.of == 'rate' else self.ceiling)
-
     def forward(self,
         x:Tensor, # data, (batch, *event)
     ) -> Terms: # scalars
@@ -190,27 +211,13 @@ class MutualAutoencoder(_Autoencoder):
         q = distribution_of('encoder', self.encoder, x)
         z = q.rsample()
         e = elbo_at(x, q, z, self.decoder, prior)
-        rate, zero = e.rate.mean(), e.rate.new_zeros(())
-        amount, bound = zero, zero
-        if self.of_model:
+        rate = e.rate.mean()
+        amount = bound = rate.new_zeros(())
+        if self.of_model and self.infomax is not None:
             amount, bound = model_terms(self.decoder, self.infomax, prior, k, self.codes)
-        elif self.target is not None: amount = self.recent(q, z) if self.recent else rate
+        elif self.target is not None:
+            amount = rate if self.recent is None else self.recent(q, z)
         return Terms(e.reconstruction.mean(), rate, amount, bound)
-
-    @property
-    def of_model(self) -> bool:
-        "Is the target an amount of the model's own joint, which it draws from in training?"
-        return self.target is not None and self.of == 'model'
-
-    @property
-    def settles(self) -> bool:
-        "Is what the model says too much taken off after training, by the spread of its prior?"
-        return controller_of(self.control).settles
-
-    @property
-    def proposal(self) -> nn.Module:
-        "The net that proposes codes: the infomax net, or the encoder where that is untrained."
-        return self.infomax if self.of_model else self.encoder
 
     def information(self,
         k:int=64, # proposals for each pair
@@ -241,22 +248,16 @@ class MutualAutoencoder(_Autoencoder):
         check_count('rows', rows)
         with measuring(self):
             if self.of != 'model':
-                found = certify_on(self._about(data), self.encoder, self.prior, self.of,
-                                   self.target, tol, seed=seed, seconds=seconds)
+                if data is None and self.data is None:
+                    refuse('data', 'None', "the data that the target is an amount of")
+                x = self.check_data(self.data if data is None else data)
+                found = certify_on(x, self.encoder, self.prior, self.of, self.target, tol,
+                                   seed=seed, seconds=seconds, shared=shared)
             else: found = certify(self.decoder, self.proposal, self.prior, self.target, tol,
                             budget=budget, rows=rows, explain=explain, seed=seed,
                             seconds=seconds, progress=progress, shared=shared)
         self.certified = found, self.fingerprint()
         return found
-
-    def _about(self,
-        data:Any, # as in `certificate`
-    ) -> Tensor: # (n, *event)
-        "The data that a certificate of I_q or of the rate is about."
-        if data is None and self.data is None:
-            refuse('data', 'None', f"the data that the target, an amount of {self.of!r}, is about, "
-                   "for a model that carries none")
-        return self.check_data(self.data if data is None else data)
 
     @torch.no_grad()
     def fingerprint(self) -> tuple:
@@ -293,7 +294,7 @@ def _description(
     held, (recipe, arguments) = mae.still_certified, mae.recipe or (None, None)
     about = {'format': FORMAT, 'mae_nb': __version__, 'recipe': recipe, 'arguments': arguments,
              'target': mae.target}
-    about |= {name: getattr(mae, name) for name in SETTINGS}
+    about |= {name: getattr(mae, name) for name in ('of', *SETTINGS)}
     about |= {'control': control_as_json(mae.control), 'event_shape': [*mae.event_shape],
               'columns': [*mae.columns], 'prior': prior_values(mae.prior_net),
               'settings': sorted(map(list, settings(mae)), key=str)}

@@ -11,6 +11,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 import torch
+from .aggregate import certify_on
 from .certificate import Certificate, certify
 from .checks import check_count, check_number, refuse
 from .context import measuring
@@ -94,8 +95,10 @@ def report(
     if ranks > 1 and len(set(from_all(lambda: digest([x]), "before the report"))) > 1:
         refuse('x', "other data in another process", "all data in every process")
     with measuring(mae):
-        certificate = certify(mae.decoder, mae.proposal, mae.prior, mae.target, tol, rows=rows,
-                              explain=False, seconds=seconds, shared=shared)
+        certificate = certify(
+            mae.decoder, mae.proposal, mae.prior, mae.target, tol, rows=rows, explain=False,
+            seconds=seconds, shared=shared) if mae.target is None or mae.of_model else certify_on(
+            x, mae.encoder, mae.prior, mae.of, mae.target, tol, seconds=seconds, shared=shared)
     def measured(some): return mae.log_likelihood(some, k, rows), *mae.elbo(some)
     def part(): return [t.cpu() for t in in_chunks(measured, x.tensor_split(ranks)[rank], rows//k)]
     def of_encoder(): return encoder_side(x, mae.encoder, mae.prior, seed=seed)

@@ -58,7 +58,7 @@ def make_model(
     target:float|None, # nats; None: a plain VAE
     likelihood:str='normal', # of `ready_mae`, or one for each column, separated by commas
     seed:int=0, # of the initial weights
-    **sizes, # `latents`, `width` and `levels` of `ready_mae`
+    **sizes, # `latents`, `width`, `levels` and `of` of `ready_mae`
 ) -> MutualAutoencoder:
     "An untrained model for the data, in their units."
     kinds, units = _kinds(likelihood), {}
@@ -166,7 +166,7 @@ def train_run(
     if share := how.get('validation'): x, how['validation'] = held_out(x, share, how['seed'])
     with _resumable(out):
         history = fit(mae, x, checkpoint=out, **how)
-        found = mae.certificate(tol)
+        found = mae.certificate(tol, data=x)
         write_whole(out/'curves.csv', _curves_csv(history).encode())
         write_whole(out/'columns.json', json.dumps(list(names), ensure_ascii=False).encode())
         mae.save(out)
@@ -207,7 +207,8 @@ def facts(
     about = read_model(folder)[1]
     arguments = ', '.join(f'{name}={value!r}' for name, value in (about['arguments'] or {}).items()
                           if name not in ('centre', 'scale', 'shape') and value is not None)
-    return {'target': 'none: a plain VAE' if mae.target is None else f'{mae.target:g} nats',
+    of = {'model': 'of the model', 'data': 'about the data', 'rate': 'of rate'}[mae.of]
+    return {'target': 'none: a plain VAE' if mae.target is None else f'{mae.target:g} nats {of}',
             'data': f'shape {tuple(mae.event_shape)}',
             'recipe': f"{about['recipe']}({arguments})",
             'parameters': f'{sum(p.numel() for p in mae.parameters()):,}',

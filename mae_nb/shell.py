@@ -49,6 +49,8 @@ _NEW = Annotated[str|Path, {'type': Path, 'metavar': 'RUN', 'required': True}]
 _PNG = Annotated[str|Path|None, {'type': Path, 'metavar': 'PATH'}]
 _RESULT = Annotated[str|Path|None, {'type': _destination, 'metavar': 'PATH'}]
 _TARGET = Annotated[float|None, {'type': _nats, 'metavar': 'NATS', 'required': True}]
+_OF = Annotated[str, {'choices': ['data', 'model', 'rate'],
+                      'metavar': 'AMOUNT'}]
 _STOP = Annotated[bool|float|None, {'type': float, 'metavar': 'NATS', 'nargs': '?', 'const': True}]
 
 # %% ../nbs/use/07_shell.ipynb #8409e39f
@@ -64,6 +66,9 @@ def mae_train(
     likelihood:Annotated[str, {'metavar': 'KIND'}]='normal',
     levels:Annotated[int|None, _N]=None, # values of a category, or grey values (default: 256 greys)
     latents:Annotated[int, _N]=2, # dimensions of the code
+    # of what: data, the information of codes about the data; model, that of the model's own joint;
+    # or rate
+    of:_OF='data',
     width:Annotated[int|None, _N]=None, # units of a layer (default: 64; pictures: 16 channels)
     steps:Annotated[int, _N]=4000, # steps of training
     batch_size:Annotated[int, _N | {'action': Named}]=256, # data in a step
@@ -84,7 +89,7 @@ def mae_train(
     from mae_nb.runs import aside_elbo, make_model, suited, train_run
     from mae_nb.tables import read_data
     (x, names), out = read_data(data, array, header), Path(out)
-    sizes = {'latents': latents, 'width': width, 'levels': levels}
+    sizes = {'latents': latents, 'width': width, 'levels': levels, 'of': of}
     mae = make_model(x, names, target, likelihood, seed, **sizes)
     rows = suited(mae, x, names)
     if threads is not None: torch.set_num_threads(check_count('--threads', threads))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 from .checks import check_count, distribution_of, refuse
 from .context import evaluating, measuring, seeded
-from .control import Gentle, Penalty, PIMultiplier, Spread, ceiling
+from .control import Amount, Gentle, Penalty, PIMultiplier, Spread
 from .core import has_path
 from .distributions import Product
 from .elbo import rate
@@ -25,6 +25,7 @@ from .estimate import can_grid, can_integrate, sites_of
 from .inputs import Takes, takes_of
 from .prior import Prior, check_learnt
 from .supports import is_everywhere, log_prob_of, support_of
+from .target import ceiling
 
 # %% ../nbs/model/03_structure.ipynb #e6e2ea6f
 class Parts(nn.Module):
@@ -199,7 +200,7 @@ SETTINGS = 'control', 'k', 'codes'
 ANSWERS = 'answers.' # begins the names of the tensors that tell what a saved model computes
 
 # %% ../nbs/model/03_structure.ipynb #ccc55604
-_CONTROLLERS = {kind.__name__: kind for kind in (PIMultiplier, Penalty, Spread, Gentle)}
+_CONTROLLERS = {kind.__name__: kind for kind in (PIMultiplier, Penalty, Spread, Gentle, Amount)}
 
 def control_as_json(
     control:Any, # a name, or a controller

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -118,7 +118,8 @@ class Study:
             return values.pop('numbers').tolist(), values or None
         numbers, state = self.work(name, seed)
         written = io.BytesIO()
-        np.savez(written, numbers=numbers, **(state or {}))
+        arrays: dict[str, Any] = {'numbers': numbers} | (state or {})
+        np.savez(written, **arrays)
         write_whole(path, written.getvalue())
         return numbers, state
 
@@ -201,7 +202,7 @@ class Search(Study):
         *names:str, # of the models
         within:float=.25, # nats that a model may be off
     ) -> dict[str, str]: # name -> way
-        "The way of the least NLL for each model among those that end near its target, or the nearest."
+        "The way of the least NLL for each model, of those near its target; else the nearest."
         self.run(*(f'{name} / {way}' for name in names for way in self.ways))
         found = {}
         for name in names:

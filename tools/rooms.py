@@ -37,7 +37,8 @@ ALLOWED = {
         "infomax_bound Sandwich sandwich ModelTerms Quadrature annealed_information",
     "named by the documentation of an argument": "CONTROLS LIKELIHOODS",
     "subclassed by users": "Head WordNet",
-    "written into saved models as the name of a class": "Pictures Pixels MaskedConv Block",
+    "written into saved models as the name of a class": "Pictures Pixels MaskedConv Block "
+                                                        "RecentCodes",
     "an extra with a page of its own": "MutualCodes Explorable",
     "draws the logo on the page about the site": "svg_tree",
     "called by readers of a chapter": "read_idx words_of python_sentences normal_pdf "
