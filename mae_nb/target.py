@@ -48,12 +48,13 @@ def ceiling(
 def check_target(
     target:Any, # nats, or None for a plain VAE
     most:float=math.inf, # the ceiling, nats
+    has:str='x has', # what the ceiling counts the values of
 ) -> float|None: # nats
     "`target`, or an error if no model can hold it."
     if target is None: return None
     if isinstance(target, numbers.Real) and float(target) > most:
         refuse('target', f"{target} nats",
-               f"at most {most:.4f} nats: x has {math.exp(most):.6g} values, and a code cannot "
+               f"at most {most:.4f} nats: {has} {math.exp(most):.6g} values, and a code cannot "
                "say more about it than the logarithm of that")
     return check_number('target', target,
                         "a number of nats that is zero or more, or None for a plain VAE", low=0.)

@@ -6,6 +6,7 @@
 __all__ = ['held_out', 'Data', 'data_for', 'check_resumable', 'entries', 'Feed', 'some_rows']
 
 # %% ../../nbs/training/01_feed.ipynb #736896b5
+import math
 import numbers
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 from ..checks import check_number, refuse
 from ..inputs import as_tensor, column_names, in_order
 from ..mae import MutualAutoencoder
+from ..target import check_target
 
 # %% ../../nbs/training/01_feed.ipynb #3c7a1101
 def _has_length(
@@ -126,6 +128,9 @@ def data_for(
         rest, validation = held_out(data, float(validation), int(seed or 0), turn)
         train, whole = _batches_of(mae, rest, size, names), train
     if validation is not None: validation = _batches_of(mae, validation, size, names, 'validation')
+    # a code tells no more than which datum it is of
+    if mae.of == 'data' and isinstance(train, Tensor):
+        check_target(mae.target, math.log(max(1, len(train))), 'the data are')
     return Data(train, validation, columns, whole)
 
 # %% ../../nbs/training/01_feed.ipynb #4f4aea75
