@@ -7,8 +7,8 @@ __all__ = ['measured_on', 'Column', 'Study', 'Search']
 
 # %% ../nbs/results/00_trials.ipynb #d16da1b1
 import io
-import os
 import re
+import time
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing import get_context
 from pathlib import Path
@@ -109,41 +109,40 @@ class Study:
     def once(self,
         name:str, # of a model
         seed:int, # of initialisation and training
-    ) -> tuple[list[float], dict[str, np.ndarray]|None]: # as from `work`
+    ) -> dict[str, np.ndarray]: # 'numbers', 'seconds' of one core and, for seed 0, the parameters
         "The work on a model, or what the folder has kept of it."
-        if self.folder is None: return self.work(name, seed)
-        path = self.folder/f"{re.sub('[^0-9A-Za-z]+', '-', name)}-{crc32(name.encode())}-{seed}.npz"
-        if path.exists():
-            with np.load(path) as kept: values = dict(kept)
-            return values.pop('numbers').tolist(), values or None
+        slug = re.sub('[^0-9A-Za-z]+', '-', name)
+        path = self.folder and self.folder/f"{slug}-{crc32(name.encode())}-{seed}.npz"
+        if path and path.exists():
+            with np.load(path) as kept: return dict(kept)
+        begun = time.process_time()
         numbers, state = self.work(name, seed)
-        written = io.BytesIO()
-        arrays: dict[str, Any] = {'numbers': numbers} | (state or {})
-        np.savez(written, **arrays)
-        write_whole(path, written.getvalue())
-        return numbers, state
+        found: dict[str, Any] = {'numbers': np.array(numbers)} | (state or {})
+        found['seconds'] = np.array(time.process_time() - begun)
+        if path:
+            written = io.BytesIO()
+            np.savez(written, **found)
+            write_whole(path, written.getvalue())
+        return found
 
     def run(self,
         *names:str, # of the models
     ):
         "Train and measure all seeds of each model; keep and print their numbers and the time."
         cases = [(name, seed) for name in names for seed in range(self.seeds)]
-        before = os.times()
         if self.jobs:
             with get_context('fork').Pool(self.jobs, _begin, (self,)) as pool:
                 found = pool.map(_work, cases, chunksize=1)
                 pool.close()
                 pool.join()
         else: found = [self.once(*case) for case in cases]
-        for (name, seed), (numbers, state) in zip(cases, found):
-            self.table[name, seed] = numbers
-            if state is None: continue
+        seconds = sum(float(state.pop('seconds')) for state in found)
+        for (name, seed), state in zip(cases, found):
+            self.table[name, seed] = state.pop('numbers').tolist()
+            if not state: continue
             self.kept[name] = self.build(name, seed).eval()
             self.kept[name].load_state_dict({key: torch.tensor(t) for key, t in state.items()})
         self.show(*names)
-        after = os.times()
-        spent = 'children_user' if self.jobs else 'user'
-        seconds = getattr(after, spent) - getattr(before, spent)
         print(f"{seconds/60:.1f} minutes of one core")
 
     def of(self,
