@@ -135,7 +135,6 @@ class _Asked(_Autoencoder):
     _target: float|None = None
     of: str # whose amount the target is, as in MutualAutoencoder
     control: Any
-
     @property
     def target(self) -> float|None:
         "The information asked for, in nats; None for a plain VAE."
@@ -182,8 +181,7 @@ class MutualAutoencoder(_Asked):
         data:Any=None, # what `fit` trains on unless told otherwise
         device:torch.device|str|None=None, # where nets and prior go; None: where they are
         dtype:torch.dtype|None=None, # their precision; None: as it is
-        # what the target is an amount of: the 'model' (I_p), its encoder about 'data' (I_q), or its
-        of:str='model', # 'rate'
+        of:str='model', # amount of the target: I_p of the 'model', I_q about 'data', or the 'rate'
     ):
         if of not in AMOUNTS: refuse('of', repr(of), ' or '.join(map(repr, AMOUNTS)))
         if control is not None: controller_of(control)
@@ -209,8 +207,7 @@ class MutualAutoencoder(_Asked):
         "The terms of the objective on a batch. Eq. (1)"
         prior, k = self.prior, 4 if self.k is None and self.settles else self.k
         q = distribution_of('encoder', self.encoder, x)
-        z = q.rsample()
-        e = elbo_at(x, q, z, self.decoder, prior)
+        e = elbo_at(x, q, z := q.rsample(), self.decoder, prior)
         rate = e.rate.mean()
         amount = bound = rate.new_zeros(())
         if self.of_model and self.infomax is not None:
@@ -244,18 +241,17 @@ class MutualAutoencoder(_Asked):
     ) -> Certificate:
         "Target, interval, held or not, and why; `repr` shows it until target or parameters change."
         check_number('tol', tol, "a positive number of nats", low=1e-12)
-        check_count('budget', budget)
-        check_count('rows', rows)
+        for name, value in (('budget', budget), ('rows', rows)): check_count(name, value)
+        limits: dict[str, Any] = dict(seed=seed, seconds=seconds, shared=shared)
         with measuring(self):
             if self.of != 'model':
                 if data is None and self.data is None:
                     refuse('data', 'None', "the data that the target is an amount of")
                 x = self.check_data(self.data if data is None else data)
-                found = certify_on(x, self.encoder, self.prior, self.of, self.target, tol,
-                                   seed=seed, seconds=seconds, shared=shared)
+                found = certify_on(x, self.encoder, self.prior, self.of, self.target, tol, **limits)
             else: found = certify(self.decoder, self.proposal, self.prior, self.target, tol,
-                            budget=budget, rows=rows, explain=explain, seed=seed,
-                            seconds=seconds, progress=progress, shared=shared)
+                                  budget=budget, rows=rows, explain=explain, progress=progress,
+                                  **limits)
         self.certified = found, self.fingerprint()
         return found
 
@@ -282,9 +278,8 @@ class MutualAutoencoder(_Asked):
 
     def extra_repr(self) -> str:
         "Target, control and certificate, as `repr` shows them."
-        known = self.still_certified
-        return f"target={self.target}, control={self.control!r}\n" + (
-            f"certificate: {known}" if known else "no certificate: call .certificate()")
+        return f"target={self.target}, of={self.of!r}, control={self.control!r}\n" + (
+            f"{self.still_certified or 'no certificate: call .certificate()'}")
 
 # %% ../nbs/model/04_mae.ipynb #1b1e46fc
 def _description(
