@@ -9,6 +9,7 @@ import inspect
 import re
 import subprocess
 import types
+from configparser import ConfigParser
 
 import docs
 import pypandoc
@@ -141,6 +142,27 @@ def test_sidebar():
              web["navbar"]["logo"], web["open-graph"]["image"], html["css"],
              html["include-after-body"], *(entry["href"] for entry in web["navbar"]["left"])]
     for file in named: assert (NBS/file).is_file(), file
+
+
+def test_versions_on_the_page_about_installation():
+    "They are those of the requirements, of the constraints, and of the Pythons of the workflow."
+    text = "\n".join(sources(NOTEBOOKS["start/00_installation.ipynb"], "markdown"))
+    rows = re.findall(r"^\| ([\w-]+)(?: \(`\w+`\))? \| (.+?) \| (\S+) \| (\S+) \|$", text, re.M)
+    pins = (ROOT/"constraints.txt").read_text("utf-8").lower()
+    settings = ConfigParser(delimiters="=")
+    settings.read(ROOT/"settings.ini", encoding="utf-8")
+    given = " ".join(value for key, value in settings["DEFAULT"].items()
+                     if key.endswith("requirements") and key != "dev_requirements")
+    named = [re.match(r"([\w-]+)(?:>=(.+))?", each) for each in given.split()]
+    least = {each[1]: f"{each[2]} or newer" if each[2] else "any" for each in named}
+    assert {name: required for name, required, _, _ in rows} == least
+    for name, _, later, first in rows:
+        found = re.findall(rf"^{name}==(\S+?)(?:; python_full_version ([<>])\S* .*)?$", pins, re.M)
+        assert dict(zip(("<", ">"), (first, later))) == {
+            side: version for version, mark in found for side in mark or "<>"}
+    workflow = yaml.safe_load((ROOT/".github"/"workflows"/"test.yaml").read_text("utf-8"))
+    pythons = workflow["jobs"]["test"]["strategy"]["matrix"]["python"]
+    assert f"{', '.join(pythons[:-1])} and {pythons[-1]}" in text
 
 
 @pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md"])

@@ -141,6 +141,16 @@ def test_readme_links():
     assert readme.links(md) == expected
 
 
+def test_readme_shows_a_still_for_a_figure_with_a_slider():
+    "Picture, caption and alternative text are those of the page that the picture comes from."
+    cell = mk_cell('#| slow\n#| label: fig-ask\n#| fig-cap: "Move it."\nmoving')
+    shown = readme.as_markdown(cell)
+    assert shown.startswith("![Six stacked area charts") and "](nbs/images/fig5.png)" in shown
+    assert shown.endswith("*") and "\n\n*Figure 5 of the poster" in shown
+    other = mk_cell("#| label: fig-other\nmoving")
+    assert readme.as_markdown(other) == "```python\nmoving\n```"
+
+
 def test_run_nb(tmp_path):
     "Outputs come from the run, noise is dropped, and a slow cell that is skipped keeps its output."
     path = notebook(tmp_path/"a.ipynb",

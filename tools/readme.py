@@ -18,6 +18,7 @@ PICTURES = {"fig5.png": ("results/01_figures.ipynb", "fig-5"),
             "logo.svg": ("reference/03_site.ipynb", "fig-logo"),
             "favicon.svg": ("reference/03_site.ipynb", "fig-favicon"),
             "card.png": ("reference/03_site.ipynb", "fig-card")}
+STILLS = {"fig-ask": "fig5.png"}  # what README shows for a figure with a slider
 HEADER = "<!-- Made from nbs/index.ipynb by `make readme`: edit the notebook. -->"
 
 
@@ -45,11 +46,26 @@ def links(md: str) -> str:
     return re.sub(r"\]\((?!\w+:|#|/|\.\./)", "](nbs/", md).replace("](../", "](")
 
 
+def stored(notebook: str, label: str):
+    "The cell with this label."
+    return next(c for c in read_nb(CFG.nbs_path/notebook).cells
+                if f"#| label: {label}\n" in c.source)
+
+
+def still(name: str) -> str:
+    "A picture of `PICTURES`, with the caption and the alternative text that it has on its page."
+    source = stored(*PICTURES[name]).source
+    cap, alt = (re.search(rf'#\| fig-{option}: "(.*)"', source)[1] for option in ("cap", "alt"))
+    return links(f'![{cap}](images/{name}){{fig-alt="{alt}"}}')
+
+
 def as_markdown(cell) -> str:
     "The cell as GitHub shows it."
     if cell.cell_type == "markdown": return links(cell.source)
     directives = extract_directives(cell)
     if cell.cell_type != "code" or "hide" in directives: return ""
+    label, = directives.get("label:") or [None]
+    if label in STILLS: return still(STILLS[label])
     code = re.sub(r"^#\|.*\n", "", cell.source, flags=re.M)
     if directives.get("echo:") == ["false"]: code = ""
     return "\n\n".join([fenced(code, "python")] * bool(code)
@@ -58,8 +74,7 @@ def as_markdown(cell) -> str:
 
 def picture(notebook: str, label: str) -> bytes:
     "The picture that the cell with this label stores."
-    cell = next(c for c in read_nb(CFG.nbs_path/notebook).cells
-                if f"#| label: {label}\n" in c.source)
+    cell = stored(notebook, label)
     kinds = {"image/png", "image/svg+xml"}
     shown = next(o.data for o in cell.outputs if "data" in o and kinds & o.data.keys())
     if "image/png" in shown: return b64decode(shown["image/png"])
