@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AMOUNTS', 'RecentCodes', 'remembering', 'certify_on']
 
-# %% ../nbs/theory/10_aggregate.ipynb #4e9878c3
+# %% ../nbs/theory/10_aggregate.ipynb #96ddb380
 import math
 import time
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from .elbo import rate
 from .infomax import Interval
 from .ranks import of_first
 
-# %% ../nbs/theory/10_aggregate.ipynb #5daf0b02
+# %% ../nbs/theory/10_aggregate.ipynb #102ef876
 def _is_normal(
     q:Distribution, # over codes
 ) -> bool:
@@ -38,7 +38,7 @@ def _normal_log_prob(
     constant = (precision.log() - mean**2*precision - math.log(2*math.pi)).sum(1)/2
     return z @ (mean*precision).T - z**2 @ (precision/2).T + constant
 
-# %% ../nbs/theory/10_aggregate.ipynb #2c8bb7bf
+# %% ../nbs/theory/10_aggregate.ipynb #17c07a47
 def _log_aggregate(
     q:Distribution, # q(z|x) of all data, batch shape (N,)
     z:Tensor, # codes, (m, d_z)
@@ -67,7 +67,7 @@ def _terms_of_data(
         return some.log_prob(z).double() - _log_aggregate(q, z)
     return terms
 
-# %% ../nbs/theory/10_aggregate.ipynb #c7c46970
+# %% ../nbs/theory/10_aggregate.ipynb #b8921831
 def _recent_information(
     z:Tensor, # codes of a batch, (batch, d_z)
     mean:Tensor, # of the laws, first those of the batch, (n, d_z)
@@ -130,7 +130,7 @@ def remembering(
                "Independent(Normal(mean, sd), 1), whose means and variances are remembered")
     return RecentCodes(n, *q.event_shape).to(q.mean)
 
-# %% ../nbs/theory/10_aggregate.ipynb #cc4f5d26
+# %% ../nbs/theory/10_aggregate.ipynb #d20813d2
 AMOUNTS = 'model', 'data', 'rate'
 
 def _measured_on(
