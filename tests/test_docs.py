@@ -11,6 +11,7 @@ import subprocess
 import types
 
 import docs
+import published
 import pypandoc
 import pytest
 import rooms
@@ -141,6 +142,9 @@ def test_sidebar():
              web["navbar"]["logo"], web["open-graph"]["image"], html["css"],
              html["include-after-body"], *(entry["href"] for entry in web["navbar"]["left"])]
     for file in named: assert (NBS/file).is_file(), file
+    # `nbdev_docs` renders in _proc/, which lies beside nbs/
+    assert (NBS/site["project"]["post-render"]).resolve() == ROOT/"tools"/"published.py"
+    assert html["html-math-method"]["url"].endswith(published.MATHJAX[0])
 
 
 @pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md"])
