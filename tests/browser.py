@@ -113,6 +113,7 @@ def address():
 def visit(browser, address):
     "Open a page; afterwards, no error may have been reported, and no request have left the site."
     page, faults = browser.new_page(viewport=WIDE), []
+    page.set_default_timeout(120_000)  # other work may keep the machine busy
     def note(message):
         if message.type in ("error", "warning"): faults.append(message.text)
     def leaves(request):

@@ -146,12 +146,12 @@ def test_order_of_what_is_documented():
         made.directives_ = {"exports": []} if attributes.pop("exports", 0) else {}
         for key, value in attributes.items(): setattr(made, key, value)
         return made
-    nb = new_nb([cell("a, b", exports=1), cell("b", has_sd=True), cell("a", has_sd=True),
-                 cell("c"), cell("d", has_sd=True)])
+    nb = new_nb([cell("none", exports=1), cell("a, b", exports=1), cell("b", has_sd=True),
+                 cell("a", has_sd=True), cell("c"), cell("d", has_sd=True)])
     pages.documented(nb).begin()
-    assert [c.source for c in nb.cells] == ["show_doc(a)", "show_doc(b)", "def a, b()", "def c()",
-                                            "show_doc(d)"]
-    assert [getattr(c, "shown", False) for c in nb.cells] == [True, True, False, False, False]
+    assert [c.source for c in nb.cells] == ["def none()", "show_doc(a)", "show_doc(b)",
+                                            "def a, b()", "def c()", "show_doc(d)"]
+    assert [getattr(c, "shown", False) for c in nb.cells] == [False, True, True] + [False]*3
 
 
 QUARTO = """<head>

@@ -57,9 +57,13 @@ class documented(Processor):
         for i in reversed(range(len(cells))):
             if "exports" not in cells[i].directives_: continue
             end = i + 1
-            while end < len(cells) and getattr(cells[end], "has_sd", False): end += 1
+            while end < len(cells) and self.belongs(cells[end]): end += 1
             for cell in cells[i + 1:end]: cell.shown = True
             cells[i:end] = cells[i + 1:end][::-1] + cells[i:i + 1]
+
+    def belongs(self, cell) -> bool:
+        "Does the cell document the source above it, and not one below, to which it was moved?"
+        return getattr(cell, "has_sd", False) and not getattr(cell, "shown", False)
 
     def __call__(self, cell) -> None:
         for o in cell.get("outputs", []):
