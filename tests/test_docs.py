@@ -12,6 +12,7 @@ import types
 from configparser import ConfigParser
 
 import docs
+import published
 import pypandoc
 import pytest
 import rooms
@@ -142,6 +143,9 @@ def test_sidebar():
              web["navbar"]["logo"], web["open-graph"]["image"], html["css"],
              html["include-after-body"], *(entry["href"] for entry in web["navbar"]["left"])]
     for file in named: assert (NBS/file).is_file(), file
+    # `nbdev_docs` renders in _proc/, which lies beside nbs/
+    assert (NBS/site["project"]["post-render"]).resolve() == ROOT/"tools"/"published.py"
+    assert html["html-math-method"]["url"].endswith(published.MATHJAX[0])
 
 
 def test_versions_on_the_page_about_installation():

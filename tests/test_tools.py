@@ -14,6 +14,8 @@ import docs
 import export
 import matplotlib.image
 import numpy as np
+import pages
+import published
 import pytest
 import readme
 import rooms
@@ -88,6 +90,119 @@ LINKS = [  # as Quarto takes them in nbs/theory/01_elbo.ipynb, and as MyST does
 def test_quarto_as_myst(page, quarto, myst):
     assert page.markdown(quarto) == myst
     assert page.faults == []
+
+
+class Lookup:
+    "A stand-in for nbdev's: `elbo` has a page, and nothing else has."
+    def _link_sym(self, m): return f"[{m[0]}](E)" if m[1] == "elbo" else m[0]
+
+
+@pytest.mark.parametrize("md, linked", [
+    ("`elbo`, `elbo()` and `x`", "[`elbo`](E), [`elbo()`](E) and `x`"),
+    ("[`elbo`](01_elbo.ipynb#elbo) of `elbo`", "[`elbo`](01_elbo.ipynb#elbo) of [`elbo`](E)"),
+    ("[the `elbo` of [1]](a.ipynb)", "[the `elbo` of [1]](a.ipynb)"),
+    ("![by `elbo`](a.png)", "![by `elbo`](a.png)"),
+    ("`f(x` and `elbo`s", "`f(x` and [`elbo`](E)s"),
+    ("`` `elbo` ``", "`` `elbo` ``"),
+    ("```python\nx, # `elbo`\n```\n`elbo`", "```python\nx, # `elbo`\n```\n[`elbo`](E)"),
+    ("    `elbo`\n", "    `elbo`\n"),
+])
+def test_links_from_names(md, linked):
+    "Names lead to their pages, but not within links, and not within code."
+    assert pages.linked(md, Lookup()) == linked
+
+
+SHOWN = """---
+
+[source](https://github.com/mae-nb/mae_nb/blob/main/mae_nb/{0}.py#L1){{target="_blank"}}
+
+### {1}
+
+```python
+def {1}(
+    {2}
+)->mae_nb.core.Known: # `elbo`
+```
+
+*A sentence.*"""
+
+
+def test_signatures():
+    "They stand once; that of a named tuple is its fields; modules are left out."
+    text = pages.signature(SHOWN.format("core", "moments", "z:torch.Tensor, # of torch.nn"), False)
+    assert "    z:Tensor, # of torch.nn\n)->Known: # `elbo`\n" in text
+    bare = pages.signature(SHOWN.format("core", "moments", "z:torch.Tensor"), True)
+    assert "```" not in bare and "### moments\n\n*A sentence.*" in bare
+    text = pages.signature(SHOWN.format("core", "Estimate", "*args, **kwargs"), False)
+    assert "class Estimate(NamedTuple):\n    mean: float" in text and "*args" not in text
+    text = pages.signature(SHOWN.format("control", "Controller", "*args, **kwargs"), False)
+    assert "```" not in text and "*A sentence.*" in text
+
+
+def test_order_of_what_is_documented():
+    "Texts of `show_doc` stand above their source, in its order; others stay."
+    def cell(name, **attributes):
+        made = mk_cell(f"show_doc({name})" if attributes.get("has_sd") else f"def {name}()")
+        made.directives_ = {"exports": []} if attributes.pop("exports", 0) else {}
+        for key, value in attributes.items(): setattr(made, key, value)
+        return made
+    nb = new_nb([cell("none", exports=1), cell("a, b", exports=1), cell("b", has_sd=True),
+                 cell("a", has_sd=True), cell("c"), cell("d", has_sd=True)])
+    pages.documented(nb).begin()
+    assert [c.source for c in nb.cells] == ["def none()", "show_doc(a)", "show_doc(b)",
+                                            "def a, b()", "def c()", "show_doc(d)"]
+    assert [getattr(c, "shown", False) for c in nb.cells] == [False, True, True] + [False]*3
+
+
+QUARTO = """<head>
+<script src="../site_libs/quarto-nav/quarto-nav.js"></script>
+<link href="../site_libs/bootstrap.min.css" rel="stylesheet">
+<link rel="canonical" href="https://e.org/theory/elbo.html">
+<link rel="preconnect" href="https://fonts.e.org">
+<script src="https://e.org/polyfill.min.js?features=es6"></script>
+<script src="https://e.org/require.min.js" integrity="sha384-a" crossorigin="anonymous"></script>
+<script src="https://e.org/jquery.min.js" data-relocate-top="true"></script>
+<script type="application/javascript">define('jquery', [],function() {return jQuery;})</script>
+<script>
+  (function () {
+    var script = document.createElement("script");
+    script.src  = "mathjax/tex-chtml.js";
+  })();
+</script>
+<script type="text/javascript">const typesetMath = (el) => {}</script>
+</head>"""
+
+
+def test_a_published_page_stays_at_home():
+    "Scripts, styles and fonts of other hosts go; MathJax is found from a page in a folder."
+    html = published.at_home(QUARTO, 1)
+    assert re.findall(r'https?://\S+?(?=")', html) == ["https://e.org/theory/elbo.html"]
+    assert '<script defer src="../mathjax/tex-chtml.js"></script>' in html
+    assert "jquery" not in html and "createElement" not in html
+    assert all(part in html for part in ("quarto-nav.js", "bootstrap.min.css", "typesetMath"))
+    assert 'src="mathjax/tex-chtml.js"' in published.at_home(QUARTO, 0)
+
+
+@pytest.mark.parametrize("css, kept", [
+    ('@import"https://e.org/css2?family=Lato:ital,wght@0,400;0,700&display=swap";a{b:c}', "a{b:c}"),
+    ("a{} @import url(https://e.org/css?family=A;B) screen; b{}", "a{}  b{}"),
+    ('@import url("//e.org/a.css");@import "b.css";', '@import "b.css";'),
+    ("a{background:url(https://e.org/a.png)}", "a{background:url(https://e.org/a.png)}"),
+])
+def test_fonts_of_other_hosts(css, kept):
+    assert published.FONTS.sub("", css) == kept
+
+
+def test_publishing(tmp_path, monkeypatch):
+    "MathJax is laid into the site, with its fonts; pages and style sheets are mended in place."
+    (tmp_path/"theory").mkdir()
+    (tmp_path/"theory"/"elbo.html").write_text(QUARTO)
+    (tmp_path/"a.css").write_text('@import "https://e.org/a;b";c{}')
+    published.main(tmp_path)
+    script = re.search(r'src="(\S+tex-chtml.js)"', (tmp_path/"theory"/"elbo.html").read_text())[1]
+    assert (tmp_path/"theory"/script).is_file() and (tmp_path/"a.css").read_text() == "c{}"
+    assert len(list((tmp_path/"mathjax").rglob("*.woff"))) > 20
+    assert not list((tmp_path/"mathjax").rglob("*svg*"))
 
 
 @pytest.mark.parametrize("md, fault", [

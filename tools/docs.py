@@ -17,6 +17,7 @@ import yaml
 from execnb.nbio import mk_cell, read_nb, write_nb
 from nbdev.config import get_config
 from nbdev.serve import proc_nbs
+from published import MATHJAX, OPTIONS
 from readme import SITE, page_name
 
 # nbdev runs every cell that imports something: other work in it would be done in each build.
@@ -30,7 +31,6 @@ WORKS = "|".join(re.findall(  # what can be cited
 ACCESSIBLE = {  # what the theme leaves to mend
     'role="heading"': 'role="heading" aria-level="2"',
     'role="list" class="citation-list"': 'class="citation-list"'}
-MATHJAX = ("tex-chtml.js", "output/chtml")  # what a page loads of it: a tenth of the package
 LIGHT, DARK = ({f"color-brand-{part}": colour for part in ("primary", "content")}
                for colour in ("#005a8f", "#7cc4f0"))
 FOOTER = {"name": "repository", "url": CFG.git_url, "html": "Repository", "class": ""}
@@ -49,7 +49,7 @@ SPHINX = dict(
     nb_mime_priority_overrides=[["html", "text/html", 0]],
     bibtex_bibfiles=["references.bib"], bibtex_reference_style="author_year",
     bibtex_default_style="plain",
-    mathjax_path="mathjax/tex-chtml.js", mathjax3_config={"options": {"enableMenu": False}},
+    mathjax_path="mathjax/tex-chtml.js", mathjax3_config=OPTIONS,
     html_title=CFG.title, html_theme="furo", html_theme_options=THEME,
     html_logo="images/logo.svg", html_favicon="images/favicon.svg",
     html_static_path=["styles.css"], html_css_files=["styles.css"],
@@ -76,14 +76,6 @@ def callout(m: re.Match) -> str:
     title = re.search(r'title="(.*?)"', attributes)
     shown = title[1] if title else heading or kind.capitalize()
     return f"{fence}{{admonition}} {shown}\n:class: {kind}\n\n"
-
-
-def plain_code(text: str) -> str:
-    "Signatures without the links that nbdev puts into comments, and without modules before types."
-    def plain(block: re.Match) -> str:
-        code = re.sub(r"\[`([^`]+)`\]\([^)]*\)", r"\1", block[0])
-        return re.sub(r"(?<![\w.'])(?:[a-z_]\w*\.)+(?=[A-Z]\w)", "", code)
-    return re.sub(r"^```.*?^```", plain, text, flags=re.M | re.S)
 
 
 REFERENCES = """## References
@@ -136,7 +128,7 @@ class Page:
         "The output of `show_doc` as text, so that its headings stand in the page's contents."
         found = (o.data["text/markdown"] for o in cell.outputs
                  if "text/markdown" in o.get("data", {}))
-        texts = [plain_code("".join(text).removeprefix("---\n")) for text in found]
+        texts = ["".join(text).removeprefix("---\n") for text in found]
         return [mk_cell(self.markdown(text), "markdown") for text in texts]
 
     def caption(self, options: dict[str, str]) -> dict[str, str]:
