@@ -118,6 +118,8 @@ class MutualCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         "The estimator, trained on the rows and certified; warns where the target is not held."
         check_number('tol', self.tol, "a positive number of nats", low=1e-12)
         X = self._rows(X, reset=True)
+        if len(X) == 1 and self.of == 'data':
+            refuse('X', '1 sample', "two or more, where the target is an amount about them")
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         centre, scale = standard(X)
         given = {name: _as_python(getattr(self, name))
