@@ -256,7 +256,7 @@ def test_links():
     if QUARTO:  # nbdev's links from names are whole addresses there
         links = {(path, link.replace(docs.SITE, f"{DOCS.as_uri()}/")) for path, link in links}
     links = {each for each in links if each[1].startswith(("file:", docs.SITE))}
-    assert len(links) > 1000 and len(MOVING) == 4 and CODE in PAGES
+    assert len(links) > 1000 and len(MOVING) == 5 and CODE in PAGES
     def found(link: str) -> bool:
         target, anchor = urldefrag(link)
         file = Path(unquote(urlsplit(target).path))
