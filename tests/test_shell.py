@@ -355,8 +355,8 @@ def test_usage(sh):
 OPTIONS = {
     "mae_train": ["data", "--target NATS", "--out RUN", "--array NAME", "--header yes|no",
                   "--likelihood KIND", "--levels N", "--latents N", "--of AMOUNT", "--width N",
-                  "--steps N", "--batch-size N", "--lr RATE", "--seed N", "--validation SHARE", "--tol NATS",
-                  "--stop [NATS]", "--threads N", "--quiet"],
+                  "--steps N", "--batch-size N", "--lr RATE", "--seed N", "--validation SHARE",
+                  "--tol NATS", "--stop [NATS]", "--threads N", "--quiet"],
     "mae_info": ["run", "--png PATH"], "mae_sample": ["run", "-n N", "--out PATH", "--seed N"],
     "mae_encode": ["run", "data", "--array NAME", "--header yes|no", "--out PATH"],
     "mae_figures": ["N", "--out DIR", "--steps N", "--seed N", "--jobs N"],
