@@ -163,7 +163,7 @@ class _Asked(_Autoencoder):
 
 # %% ../nbs/model/04_mae.ipynb #6a357445
 class MutualAutoencoder(_Asked):
-    "A variational autoencoder with `target` nats of information in its joint p(z) p(x|z)."
+    "A variational autoencoder with `target` nats: of its joint p(z) p(x|z), or as `of` says."
     def __init__(self,
         encoder:nn.Module, # x -> q(z|x), reparameterised
         decoder:nn.Module, # z -> p(x|z)
