@@ -197,9 +197,14 @@ class Amount(_Bounded):
     memory: float = .9 # beta, of the running mean of past errors
     bound: float = 20. # of a negative multiplier
     limit: float = .5 # largest error that counts, nats
+    most: float = 1. # largest coefficient
     share = 1. # all of a negative coefficient acts
     begins: ClassVar[float] = .2
     moves: ClassVar[float] = .5
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_number('most', self.most, "a number in (0, 1]", low=1e-12, high=1.)
 
     def kl_weight(self,
         progress:float, # share of training done, in [0, 1)
@@ -210,10 +215,10 @@ class Amount(_Bounded):
     def __call__(self,
         error:Tensor, # M minus the estimate, (members,), nats
     ) -> Tensor: # (members,)
-        "The coefficient of the gradient of the amount at this step, one or less."
+        "The coefficient of the gradient of the amount at this step, `most` or less."
         coefficient = super().__call__(error)
-        self.multiplier = self.multiplier.clamp(max=1.)
-        return coefficient.clamp(max=1.)
+        self.multiplier = self.multiplier.clamp(max=self.most)
+        return coefficient.clamp(max=self.most)
 
 # %% ../nbs/theory/05_control.ipynb #67841914
 def ramp(
