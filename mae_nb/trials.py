@@ -200,13 +200,14 @@ class Search(Study):
     def best(self,
         *names:str, # of the models
         within:float=.25, # nats that a model may be off
+        tie:float=.05, # nats by which none is nearer than another
     ) -> dict[str, str]: # name -> way
-        "The way of the least NLL for each model, of those near its target; else the nearest."
+        "The way of the least NLL for each model, of those near its target, or nearest."
         self.run(*(f'{name} / {way}' for name in names for way in self.ways))
         found = {}
         for name in names:
             off, NLL = np.concatenate([self.of(f'{name} / {way}') for way in self.ways]).T
-            near = off <= max(within, off.min())
+            near = off <= max(within, off.min() + tie)
             found[name] = self.ways[np.where(near, NLL, np.inf).argmin()]
         print(', '.join(f'{name}: {way}' for name, way in found.items()))
         return found
