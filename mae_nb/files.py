@@ -147,6 +147,7 @@ def read_model(
     content = weights.read_bytes()
     if seal(content) != about.get('sha256'): no(f"{weights}, which was cut short or damaged")
     try: return _unpack(content)[0], about
+    except ImportError: raise # of the extra
     except Exception: no(f"{weights}, which holds no tensors")
 
 # %% ../nbs/model/01_files.ipynb #e151cdbb

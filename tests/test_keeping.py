@@ -12,6 +12,7 @@ import pickle
 import random
 import shutil
 import signal
+import sys
 import time
 import warnings
 from functools import partial
@@ -633,3 +634,13 @@ def test_a_description_nested_without_end_is_refused(tmp_path):
     saved(tmp_path)
     (tmp_path/"model.json").write_text("["*100_000)
     with pytest.raises(ValueError, match="path got"): load(tmp_path)
+
+
+def test_missing_extra(monkeypatch, tmp_path):
+    "Without safetensors, saving and loading say what to install."
+    categorical_mae(1.).save(path := tmp_path/"model")
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    def wanted(what): return (rf"{what} needs safetensors.torch, which is an extra: pip install "
+                              r"'mae_nb\[save\]'")
+    with pytest.raises(ImportError, match=wanted("loading")): load(path)
+    with pytest.raises(ImportError, match=wanted("saving")): categorical_mae(1.).save(path)
