@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING: from mae_nb.all import *  # noqa: F403
 
 # %% ../nbs/reference/00_names.ipynb #92372b74
-__version__ = '0.1.0'  # as in settings.ini
+__version__ = '0.2.0'  # as in settings.ini
 
 # %% ../nbs/reference/00_names.ipynb #92372b73
 TASKS: dict[str, dict[str, str]] = {  # task -> module -> its public names

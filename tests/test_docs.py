@@ -169,7 +169,26 @@ def test_versions_on_the_page_about_installation():
     assert f"{', '.join(pythons[:-1])} and {pythons[-1]}" in text
 
 
-@pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md"])
+def test_version():
+    "Settings, citation and changelog name the same version, and the last two the same day."
+    settings = ConfigParser(delimiters="=")
+    settings.read(ROOT/"settings.ini", encoding="utf-8")
+    version = settings["DEFAULT"]["version"]
+    changes = (ROOT/"CHANGELOG.md").read_text("utf-8")
+    latest, day = re.search(r"^## (\d\S*) - (\S+)$", changes, re.M).groups()
+    cited = yaml.safe_load((ROOT/"CITATION.cff").read_text("utf-8"))
+    assert version == latest == cited["version"] and day == str(cited["date-released"])
+
+
+def test_names_that_the_changelog_gives():
+    "What the changelog tells to write instead can be written."
+    changes = (ROOT/"CHANGELOG.md").read_text("utf-8")
+    rows = re.findall(r"^\| `.*?\| `(from mae_nb\S* import .*?)`", changes, re.M)
+    assert len(rows) > 9
+    for row in rows: exec(row, {})
+
+
+@pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_links_from_outside(file):
     "Links lead to files that are there, or to pages and headings that the notebooks make."
     pages = {f"{docs.page_name(name)}.html": nb for name, nb in NOTEBOOKS.items()}

@@ -10,14 +10,17 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from email import message_from_bytes
 from fnmatch import fnmatch
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from zipfile import ZipFile
 
 from apart import in_a_process
 
@@ -30,6 +33,8 @@ SENTENCES = """from importlib.resources import files; from mae_nb.all import cor
 corpus(); (files('mae_nb')/'corpora'/'LICENSE.txt').read_text()"""
 REQUIRES = r"from importlib.metadata import requires; print(*requires('mae_nb'), sep='\n')"
 MODULES = r"from importlib.metadata import files; print(*files('mae_nb'), sep='\n')"
+SHIPPED = {"LICENSE", "README.md", "CHANGELOG.md", "CITATION.cff", "settings.ini", "setup.py",
+           "mae_nb/corpora/LICENSE.txt"}  # with the source distribution
 SIDEWAYS = .05  # of the blocks of code on all pages, in a window of 1440 pixels
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 Tally = tuple[int, int, int]  # passed, failed, skipped
@@ -253,32 +258,68 @@ def scrolling(pages: list[tuple[str, int, int]]) -> bool:
     return share <= SIDEWAYS
 
 
+def valid(metadata: bytes) -> bool:
+    "Does an index take these metadata, and do links in the description lead there from anywhere?"
+    from packaging.metadata import ExceptionGroup, Metadata
+    try: Metadata.from_email(metadata, validate=True)
+    except ExceptionGroup as error:
+        print(*error.exceptions, sep="\n")
+        return False
+    text = message_from_bytes(metadata).get_payload()
+    near = re.findall(r"\]\((?!https://|#)([^)]*)", text)
+    for link in near: print(f"the description links to {link}, which is not found from an index")
+    return not near and "# mae_nb\n" in text
+
+
+def shipped(sdist: Path) -> tuple[bool, bool]:
+    "Are the metadata of a source distribution valid, and does it hold what it should and no more?"
+    with tarfile.open(sdist) as tar:
+        inside = {member.name.partition("/")[2]: member for member in tar if member.isfile()}
+        sound = valid(tar.extractfile(inside["PKG-INFO"]).read())
+    lacking = (SHIPPED | own_modules()) - inside.keys()
+    extra = [name for name, member in inside.items() if member.size > 2**20
+             or re.match(r"(nbs|tests|tools|bench)/|.*\.(ipynb|pyc)$", name)]
+    for name in sorted(lacking): print(f"{sdist.name} lacks {name}")
+    for name in extra: print(f"{sdist.name} holds {name}, which is too large or not for users")
+    return sound, not lacking and not extra
+
+
+def own_modules() -> set[str]:
+    "The modules of the library, as in mae_nb/elbo.py."
+    return {path.relative_to(ROOT).as_posix() for path in (ROOT/"mae_nb").rglob("*.py")}
+
+
 def wheel() -> Tally:
-    "the wheel holds every module, brings what it needs and no more, and works from an empty folder"
+    "what is published holds what it should, in a form that an index takes; the wheel works alone"
     with TemporaryDirectory() as folder:
         dist, venv, empty = (Path(folder)/name for name in ("dist", "venv", "empty"))
         empty.mkdir()
-        python("-m", "build", "--outdir", dist)
+        python("-m", "build", "--outdir", dist)  # the wheel from the unpacked source distribution
+        (source,), (built,) = dist.glob("*.tar.gz"), dist.glob("*.whl")
+        sources = shipped(source)
+        with ZipFile(built) as archive:
+            name, = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+            sound = valid(archive.read(name))
         python("-m", "venv", venv)
         user, path = venv/"bin"/"python", f"{venv/'bin'}{os.pathsep}{os.environ['PATH']}"
         def install(*what): run(user, "-m", "pip", "install", "-q", "--no-compile", *what)
         def smoke(script="wheel_smoke.py", *args):
             print(run(user, "-I", ROOT/"tests"/script, *args, cwd=empty, PATH=path,
                       OMP_NUM_THREADS="1"), end="")
-        install("-c", ROOT/"constraints.txt", *dist.glob("*.whl"))
+        install("-c", ROOT/"constraints.txt", built)
         listed = run(user, "-c", REQUIRES).splitlines()
         brought = {re.match(r"[\w-]+", line)[0] for line in listed if "extra ==" not in line}
         if brought != REQUIRED: print(f"the wheel requires {brought}, not {REQUIRED}")
         there = set(run(user, "-I", "-c", MODULES, cwd=empty).splitlines())
-        own = {path.relative_to(ROOT).as_posix() for path in (ROOT/"mae_nb").rglob("*.py")}
+        own = own_modules()
         for name in sorted(own - there): print(f"the wheel lacks {name}")
         run(user, "-I", "-c", SENTENCES, cwd=empty)
         smoke()
         install("--upgrade", "fastcore>=2")
         smoke()
-        install("-c", ROOT/"constraints.txt", *(f"{built}[save]" for built in dist.glob("*.whl")))
+        install("-c", ROOT/"constraints.txt", f"{built}[save]")
         smoke("first_use.py", ROOT/"README.md")
-    return tally(brought == REQUIRED, own <= there, True, True, True)
+    return tally(*sources, sound, brought == REQUIRED, own <= there, True, True, True)
 
 
 CHECKS = [in_step, modules, rooms, portable, outputs, ruff, mypy, notebooks, pytest, docs, site,
