@@ -129,7 +129,7 @@ def {1}(
 
 
 def test_signatures():
-    "They stand once; that of a named tuple is its fields; modules are left out."
+    "They stand once; those of named tuples and dataclasses are fields; modules are left out."
     text = pages.signature(SHOWN.format("core", "moments", "z:torch.Tensor, # of torch.nn"), False)
     assert "    z:Tensor, # of torch.nn\n)->Known: # `elbo`\n" in text
     bare = pages.signature(SHOWN.format("core", "moments", "z:torch.Tensor"), True)
@@ -138,6 +138,9 @@ def test_signatures():
     assert "class Estimate(NamedTuple):\n    mean: float" in text and "*args" not in text
     text = pages.signature(SHOWN.format("control", "Controller", "*args, **kwargs"), False)
     assert "```" not in text and "*A sentence.*" in text
+    text = pages.signature(SHOWN.format("control", "PIMultiplier", "gain:float=10.0"), False)
+    assert "class PIMultiplier(Controller):\n    gain: float = 10. # c" in text
+    assert "ClassVar" not in text and "->" not in text
 
 
 def test_order_of_what_is_documented():

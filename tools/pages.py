@@ -6,6 +6,7 @@ link a name within a link, put a switch over each source, and show each signatur
 """
 import ast
 import re
+from dataclasses import is_dataclass
 from importlib import import_module
 from inspect import getsource
 
@@ -33,21 +34,24 @@ def linked(md: str, lookup: NbdevLookup) -> str:
 
 
 def fields(md: str) -> str:
-    "The fields of the named tuple that `show_doc` documents, as its source has them; or nothing."
+    "The fields of the named tuple or dataclass that `show_doc` documents, as its source has them."
     if not (found := SOURCE.search(md)): return ""
     made = getattr(import_module(found[1].replace("/", ".")), found[2])
-    if not hasattr(made, "_fields"): return ""
+    if not (hasattr(made, "_fields") or is_dataclass(made)): return ""
     source = getsource(made)
-    lines = [source.splitlines()[node.lineno - 1] for node in ast.parse(source).body[0].body
-             if isinstance(node, ast.AnnAssign)]
-    return "\n".join(["", "```python", f"class {found[2]}(NamedTuple):", *lines, "```", ""])
+    node = ast.parse(source).body[0]
+    lines = [source.splitlines()[part.lineno - 1] for part in node.body
+             if isinstance(part, ast.AnnAssign) and "ClassVar" not in ast.unparse(part.annotation)]
+    bases = ", ".join(ast.unparse(base) for base in node.bases)
+    head = f"class {found[2]}({bases}):" if bases else f"class {found[2]}:"
+    return "\n".join(["", "```python", head, *lines, "```", ""])
 
 
 def signature(md: str, shown: bool) -> str:
-    "The text of `show_doc`: no signature where the source is shown, fields for a named tuple."
+    "The text of `show_doc`: no signature where the source is shown; fields in place of it."
     if shown: return BLOCK.sub("", md)
     def block(m: re.Match) -> str:
-        return fields(md) if "*args, **kwargs" in m[0] else MODULES.sub("", m[0])
+        return fields(md) or MODULES.sub("", m[0])*("*args, **kwargs" not in m[0])
     return BLOCK.sub(block, md)
 
 
