@@ -16,7 +16,7 @@ from nbdev.process import Processor
 SPANS = re.compile(r"!?\[(?:[^\[\]]|\[[^\[\]]*\])*\]\([^()]*\)|``.+?``|`[^`]+`")  # links and code
 NAME = re.compile(r"`([^`\s]+?)(?:\(\))?`")
 FENCED = re.compile(r"(^ *```.*?^ *```)", flags=re.M | re.S)
-BLOCK = re.compile(r"\n```python\n.*?\n```\n", flags=re.S)  # a signature
+BLOCK = re.compile(r"\n```python\n.*?\n```(?:\n|\Z)", flags=re.S)  # a signature
 MODULES = re.compile(r"(?<![\w.'])(?:[a-z_]\w*\.)+(?=[A-Z]\w)")  # before a class
 TESTS = re.compile(r"^ *assert |: assert |\btest_\w+\(|\bassert_\w+\(", flags=re.M)
 SOURCE = re.compile(r"/blob/\w+/(mae_nb/[\w/]+)\.py#L\d+\).*?^### (\w+)$", flags=re.M | re.S)
