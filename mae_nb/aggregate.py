@@ -90,6 +90,7 @@ def _recent_information(
     # a datum without any other tells nothing
     return value.where(m > 1, 0.), slope.where(m > 1, 0.)
 
+# %% ../nbs/theory/10_aggregate.ipynb #b8921832
 class RecentCodes(nn.Module):
     "The laws q(z|x) of recent data, in the place of those of all data in q(z). Eq. (3)"
     mean: Tensor # of each, (n, d_z)

@@ -120,6 +120,7 @@ class Schedule(NamedTuple):
         def ordered(a): return torch.stack([a]*forward + [a.flip(0)]*backward, 1)
         return ordered(self.betas)[..., None], ordered(self.steps)[:, :, None]
 
+# %% ../nbs/theory/08_annealing.ipynb #feace5e7
 def _walk(
     path:_Path, # of the data
     z:Tensor, # where each chain starts, (chains, pairs, d_z)
@@ -136,6 +137,7 @@ def _walk(
             at, taken = _moved(at, path, beta, step.to(z)*path.scale, leaps)
         yield at, taken
 
+# %% ../nbs/theory/08_annealing.ipynb #feace5e8
 def annealed_sandwich(
     z:Tensor, # codes drawn from the prior, (pairs, d_z)
     x:Tensor, # data drawn from the decoder at z, (pairs, *event)
@@ -176,6 +178,7 @@ def _smooth(
     near = len(a)//16
     return avg_pool1d(a.T[None], 2*near + 1, 1, near, count_include_pad=False)[0].T
 
+# %% ../nbs/theory/08_annealing.ipynb #c36a34b0
 def _evened(
     betas:Tensor, # inverse temperatures, (T + 1,)
     g:Tensor, # the mean of log p(x, z) - log s(z|x) at each, (T + 1,)

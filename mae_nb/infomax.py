@@ -266,7 +266,7 @@ def mutual_information(
     cheap:Callable|Distribution|None=None, # x -> r(z|x), of two levels the first
     many:int=0, # further pairs, for the mean of log r(z|x) - log p(z)
 ) -> Interval: # in nats
-    "I_p(z, x) of any decoder as an interval: the sandwich, averaged over `n` pairs. Eq. (4), (6)"
+    "Interval of I_p(z, x) for any decoder: the sandwich, averaged over `n` pairs. Eq. (4), (6)"
     check_count('n', n, least=2)
     check_count('k', k, least=0)
     check_count('rows', rows)

@@ -239,7 +239,7 @@ def narrowed(
                 bounds = torch.cat([bounds.to(known.mean), *drawn])
                 watch.more += 2*sum(map(len, drawn))
                 level = known.and_of(bounds)
-            # no crumbs for the end
+            # a small rest is spent at once
             share = min(watch.left, watch.passes)
             if watch.left < 1.5*share: share = watch.left
             sd = best.found.stderr*best.n**.5

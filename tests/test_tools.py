@@ -23,6 +23,7 @@ import run_nbs
 import stale
 import yaml
 from execnb.nbio import mk_cell, new_nb, read_nb, write_nb
+from nbdev.process import extract_directives
 
 
 def notebook(path: Path, *cells) -> Path:
@@ -128,7 +129,7 @@ def {1}(
 
 
 def test_signatures():
-    "They stand once; that of a named tuple is its fields; modules are left out."
+    "They stand once; those of named tuples and dataclasses are fields; modules are left out."
     text = pages.signature(SHOWN.format("core", "moments", "z:torch.Tensor, # of torch.nn"), False)
     assert "    z:Tensor, # of torch.nn\n)->Known: # `elbo`\n" in text
     bare = pages.signature(SHOWN.format("core", "moments", "z:torch.Tensor"), True)
@@ -137,6 +138,9 @@ def test_signatures():
     assert "class Estimate(NamedTuple):\n    mean: float" in text and "*args" not in text
     text = pages.signature(SHOWN.format("control", "Controller", "*args, **kwargs"), False)
     assert "```" not in text and "*A sentence.*" in text
+    text = pages.signature(SHOWN.format("control", "PIMultiplier", "gain:float=10.0"), False)
+    assert "class PIMultiplier(Controller):\n    gain: float = 10. # c" in text
+    assert "ClassVar" not in text and "->" not in text
 
 
 def test_order_of_what_is_documented():
@@ -152,6 +156,34 @@ def test_order_of_what_is_documented():
     assert [c.source for c in nb.cells] == ["def none()", "show_doc(a)", "show_doc(b)",
                                             "def a, b()", "def c()", "show_doc(d)"]
     assert [getattr(c, "shown", False) for c in nb.cells] == [False, True, True] + [False]*3
+
+
+@pytest.mark.parametrize("source, line", [
+    ("#| exports\n#| fold\ndef a(): pass\nB = 1", "Source of a, B"),
+    ("#| fold Two ways: the same\nassert a", "Two ways: the same"),
+    ("#| fold\ntest_eq(1, 1)", "Test"), ("#| code-fold: true\nx = 1", "Code"),
+    ('#| code-fold: true\n#| fig-cap: "It falls."\nplot()', "Code of the figure"),
+])
+def test_folded_sources(page, source, line):
+    "A source stands folded, in both builds, under a line that says what it is."
+    cell = mk_cell(source)
+    cell.directives_ = extract_directives(cell)
+    pages.folds(cell)
+    assert "#| code-fold: true\n" in cell.source and f'#| code-summary: "{line}"' in cell.source
+    shown, = page.adapt(cell)
+    assert shown.metadata["tags"] == ["hide-input"] and "#|" not in shown.source
+    assert shown.metadata["mystnb"]["code_prompt_show"] == line
+
+
+def test_signature_of_a_folded_source():
+    "It is shown, since the source is not; that of a source that is open is not."
+    for fold, shown in (["fold"], False), ([], True):
+        nb = new_nb([mk_cell("def a()"), mk_cell("show_doc(a)")])
+        for cell, found in zip(nb.cells, (["exports", *fold], [])):
+            cell.directives_ = dict.fromkeys(found, [])
+        nb.cells[1].has_sd = True
+        pages.documented(nb).begin()
+        assert [getattr(c, "shown", None) for c in nb.cells] == [shown, None]
 
 
 QUARTO = """<head>

@@ -119,9 +119,13 @@ class Page:
         if options.get("output") == "asis": return self.as_text(cell)
         cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M)
         cell.metadata = {"tags": [tag for option, tag in TAGS.items() if option in options.items()]}
+        shown: dict = {}
+        if "code-summary" in options:
+            shown |= {f"code_prompt_{way}": options["code-summary"] for way in ("show", "hide")}
         if "fig-cap" in options:
             image = {"alt": options.get("fig-alt", "")}
-            cell.metadata["mystnb"] = {"figure": self.caption(options), "image": image}
+            shown |= {"figure": self.caption(options), "image": image}
+        if shown: cell.metadata["mystnb"] = shown
         return [cell]
 
     def as_text(self, cell) -> list:
