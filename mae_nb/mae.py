@@ -31,6 +31,14 @@ from .structure import control_as_json, kept_tensors, materialise, settings
 from .supports import log_prob_of
 from .target import check_target
 
+# %% ../nbs/model/04_mae.ipynb #b76e972f
+class Terms(NamedTuple):
+    "The terms of the objective on a batch, in nats, each a scalar. Eq. (1)"
+    reconstruction: Tensor # E_q log p(x|z)
+    rate: Tensor # KL[q(z|x) || p(z)]
+    information: Tensor # estimate of the amount that is held; zero for a plain VAE
+    bound: Tensor # infomax bound, trains the infomax net; zero for a plain VAE
+
 # %% ../nbs/model/04_mae.ipynb #a26a6dfa
 class _Autoencoder(Parts):
     "A variational autoencoder, and data."
@@ -121,14 +129,6 @@ class _Autoencoder(Parts):
         if self.data is not None: self.data = fn(self.data)
         return super()._apply(fn, recurse)
 
-# %% ../nbs/model/04_mae.ipynb #b76e972f
-class Terms(NamedTuple):
-    "The terms of the objective on a batch, in nats, each a scalar. Eq. (1)"
-    reconstruction: Tensor # E_q log p(x|z)
-    rate: Tensor # KL[q(z|x) || p(z)]
-    information: Tensor # estimate of the amount that is held; zero for a plain VAE
-    bound: Tensor # infomax bound, trains the infomax net; zero for a plain VAE
-
 # %% ../nbs/model/04_mae.ipynb #6a357444
 class _Asked(_Autoencoder):
     "A variational autoencoder, and what is asked of it."
@@ -153,7 +153,7 @@ class _Asked(_Autoencoder):
 
     @property
     def settles(self) -> bool:
-        "Is what the model says too much taken off after training, by the spread of its prior?"
+        "Is information above the target removed after training, by the spread of the prior?"
         return controller_of(self.control).settles
 
     @property
