@@ -170,9 +170,9 @@ class MutualAutoencoder(_Asked):
         prior:Distribution|nn.Module, # p(z), event shape (d_z,); or a module that returns it
         infomax:nn.Module|None=None, # x -> r(z|x); not needed for a plain VAE
         target:float|None=None, # nats; None: a plain VAE
-        # 'pi', 'spread', 'gentle', 'penalty', 'amount', or a controller; None: 'amount' for I_q and
-        # rate; else 'gentle' if autoregressive, 'spread' if sites of few values are independent
-        control:Any=None, # given the code, or 'pi'
+        # 'pi', 'spread', 'gentle', 'penalty', 'amount', a controller; None: 'amount' for I_q, rate;
+        # 'gentle' if autoregressive, 'spread' if few-valued sites are independent given z; or 'pi'
+        control:Any=None,
         # proposals of the estimate that is controlled; 0: the poster's bound;
         # None: quadrature where possible, else 4 with 'spread' and 16 without
         k:int|None=None,
