@@ -33,41 +33,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-# %% ../nbs/use/08_estimator.ipynb #14d74af6
-def _even_noise(
-    k:int, # how many
-    d_z:int, # dimensions
-) -> Tensor: # (k, d_z), in double precision
-    "Standard normal numbers, spread evenly; the same at each call."
-    u = torch.quasirandom.SobolEngine(d_z, scramble=True, seed=0).draw(k, dtype=torch.float64)
-    return torch.special.ndtri(u.clamp(1e-9, 1 - 1e-9))
-
-class _SameNoise:
-    "A normal distribution whose samples are given standard normal numbers, shifted and scaled."
-    def __init__(self,
-        q:Distribution, # normal, batch shape (batch,), event shape (d_z,)
-        noise:Tensor, # standard normal numbers, (k, d_z)
-    ): self.q, self.noise, self.log_prob = q, noise, q.log_prob
-
-    def sample(self,
-        shape:Sequence[int], # (k,)
-    ) -> Tensor: # (k, batch, d_z)
-        "The samples, as many as there are numbers."
-        return self.q.mean + self.q.stddev*self.noise[:, None]
-
-# %% ../nbs/use/08_estimator.ipynb #30daf96b
-def _log_likelihoods(
-    mae:MutualAutoencoder, # with an encoder that returns normal distributions
-    x:Tensor, # data, (batch, *event)
-    k:int=256, # proposals for each datum
-    rows:int=16384, # codes decoded at a time, which bounds the memory
-) -> Tensor: # (batch,), nats
-    "Importance-weighted lower bound on log p(x) of each datum, a function of that datum alone."
-    noise = _even_noise(k, mae.prior.event_shape[0])
-    def proposal(x): return _SameNoise(mae.encoder(x), noise)
-    return in_chunks(lambda some: importance_weighted(some, mae.decoder, mae.prior, proposal, k), x,
-                     rows//k)
-
 # %% ../nbs/use/08_estimator.ipynb #42aa4966
 def _means(
     d:Distribution, # over data
@@ -102,8 +67,7 @@ class MutualCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         random_state:int|np.random.RandomState|None=0, # of initialisation, data order and noise
         tol:float=.05, # how far from the target still counts as held, nats
         validation:float|str|None='auto', # share of rows to set aside, as in `fit`; None: nothing
-        # what the target is an amount of: the codes about the rows ('data'), the 'model', or the
-        of:str='data', # 'rate'
+        of:str='data', # whose amount: of the codes about the rows ('data'), the 'model', the 'rate'
     ):
         self.target, self.likelihood, self.latents = target, likelihood, latents
         self.width, self.levels = width, levels
@@ -207,3 +171,38 @@ class MutualCodes(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ['float64', 'float32']
         return tags
+
+# %% ../nbs/use/08_estimator.ipynb #14d74af6
+def _even_noise(
+    k:int, # how many
+    d_z:int, # dimensions
+) -> Tensor: # (k, d_z), in double precision
+    "Standard normal numbers, spread evenly; the same at each call."
+    u = torch.quasirandom.SobolEngine(d_z, scramble=True, seed=0).draw(k, dtype=torch.float64)
+    return torch.special.ndtri(u.clamp(1e-9, 1 - 1e-9))
+
+class _SameNoise:
+    "A normal distribution whose samples are given standard normal numbers, shifted and scaled."
+    def __init__(self,
+        q:Distribution, # normal, batch shape (batch,), event shape (d_z,)
+        noise:Tensor, # standard normal numbers, (k, d_z)
+    ): self.q, self.noise, self.log_prob = q, noise, q.log_prob
+
+    def sample(self,
+        shape:Sequence[int], # (k,)
+    ) -> Tensor: # (k, batch, d_z)
+        "The samples, as many as there are numbers."
+        return self.q.mean + self.q.stddev*self.noise[:, None]
+
+# %% ../nbs/use/08_estimator.ipynb #30daf96b
+def _log_likelihoods(
+    mae:MutualAutoencoder, # with an encoder that returns normal distributions
+    x:Tensor, # data, (batch, *event)
+    k:int=256, # proposals for each datum
+    rows:int=16384, # codes decoded at a time, which bounds the memory
+) -> Tensor: # (batch,), nats
+    "Importance-weighted lower bound on log p(x) of each datum, a function of that datum alone."
+    noise = _even_noise(k, mae.prior.event_shape[0])
+    def proposal(x): return _SameNoise(mae.encoder(x), noise)
+    return in_chunks(lambda some: importance_weighted(some, mae.decoder, mae.prior, proposal, k), x,
+                     rows//k)

@@ -31,6 +31,14 @@ from .structure import control_as_json, kept_tensors, materialise, settings
 from .supports import log_prob_of
 from .target import check_target
 
+# %% ../nbs/model/04_mae.ipynb #b76e972f
+class Terms(NamedTuple):
+    "The terms of the objective on a batch, in nats, each a scalar. Eq. (1)"
+    reconstruction: Tensor # E_q log p(x|z)
+    rate: Tensor # KL[q(z|x) || p(z)]
+    information: Tensor # estimate of the amount that is held; zero for a plain VAE
+    bound: Tensor # infomax bound, trains the infomax net; zero for a plain VAE
+
 # %% ../nbs/model/04_mae.ipynb #a26a6dfa
 class _Autoencoder(Parts):
     "A variational autoencoder, and data."
@@ -121,14 +129,6 @@ class _Autoencoder(Parts):
         if self.data is not None: self.data = fn(self.data)
         return super()._apply(fn, recurse)
 
-# %% ../nbs/model/04_mae.ipynb #b76e972f
-class Terms(NamedTuple):
-    "The terms of the objective on a batch, in nats, each a scalar. Eq. (1)"
-    reconstruction: Tensor # E_q log p(x|z)
-    rate: Tensor # KL[q(z|x) || p(z)]
-    information: Tensor # estimate of the amount that is held; zero for a plain VAE
-    bound: Tensor # infomax bound, trains the infomax net; zero for a plain VAE
-
 # %% ../nbs/model/04_mae.ipynb #6a357444
 class _Asked(_Autoencoder):
     "A variational autoencoder, and what is asked of it."
@@ -153,7 +153,7 @@ class _Asked(_Autoencoder):
 
     @property
     def settles(self) -> bool:
-        "Is what the model says too much taken off after training, by the spread of its prior?"
+        "Is information above the target removed after training, by the spread of the prior?"
         return controller_of(self.control).settles
 
     @property
@@ -170,9 +170,9 @@ class MutualAutoencoder(_Asked):
         prior:Distribution|nn.Module, # p(z), event shape (d_z,); or a module that returns it
         infomax:nn.Module|None=None, # x -> r(z|x); not needed for a plain VAE
         target:float|None=None, # nats; None: a plain VAE
-        # 'pi', 'spread', 'gentle', 'penalty', 'amount', or a controller; None: 'amount' for I_q and
-        # rate; else 'gentle' if autoregressive, 'spread' if sites of few values are independent
-        control:Any=None, # given the code, or 'pi'
+        # 'pi', 'spread', 'gentle', 'penalty', 'amount', a controller; None: 'amount' for I_q, rate;
+        # 'gentle' if autoregressive, 'spread' if few-valued sites are independent given z; or 'pi'
+        control:Any=None,
         # proposals of the estimate that is controlled; 0: the poster's bound;
         # None: quadrature where possible, else 4 with 'spread' and 16 without
         k:int|None=None,

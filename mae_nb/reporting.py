@@ -28,7 +28,7 @@ class Report(NamedTuple):
     elbo: Estimate
     distortion: Estimate
     rate: Estimate
-    encoder: EncoderSide # bounds on what it says about the data, and its active units
+    encoder: EncoderSide # bounds on its information about the data, and its active units
     latents: int # dimensions of the code
     certificate: Certificate
     ceiling: float # the most that a datum can carry, nats
@@ -73,8 +73,8 @@ class Report(NamedTuple):
 # %% ../nbs/use/03_report.ipynb #903193bb
 def report(
     mae:MutualAutoencoder, # trained
-    # data set aside from training, the same in every process: tensor, NumPy array or data frame
-    x:Any, # (n, *event)
+    # data set aside from training, (n, *event), the same in every process: tensor, array or frame
+    x:Any,
     k:int=256, # proposals for each datum
     tol:float=.05, # of the certificate, nats
     rows:int=16384, # codes decoded at a time, which bounds the memory
@@ -82,7 +82,7 @@ def report(
     seconds:float|None=60., # for the certificate, at most, about; None: no limit
     shared:bool=False, # by all processes of a distributed run, each of which calls this
 ) -> Report: # the same in each
-    "Likelihood, ELBO, rate, what the encoder says, active units, and the certificate of the model."
+    "Likelihood, ELBO, rate, bounds on the encoder's I_q, active units, and the certificate."
     if not isinstance(mae, MutualAutoencoder):
         refuse('mae', f"a {type(mae).__name__}", "a MutualAutoencoder", TypeError)
     check_count('k', k)

@@ -91,7 +91,7 @@ def _correct(
         found = mutual_information(mae.decoder, mae.prior, made, k, n, seed=1,
                                    cheap=mae.proposal, many=n*k//4)
         if found.width > .2 and not isinstance(made, Refined):
-            # the middle of a wide interval says little, and of another make something else
+            # the middle of a wide interval is imprecise, and that of another proposal differs
             made, last = Refined(mae.proposal, mae.decoder, mae.prior), None
             continue
         error = target - found.middle
@@ -111,7 +111,7 @@ def settle(
     budget:int=2**19, # codes decoded for the last corrections
     tell:Callable[[str], None]=lambda text: None, # called with a line of progress
 ) -> float: # the spread
-    "Bring a model that says at least M nats to M, by the spread of its prior. Eq. (4) of control"
+    "Bring a model with at least M nats to M, by the spread of its prior. Eq. (4) of control"
     if mae.target is None: refuse('mae', "a plain VAE", "a model with a target")
     log_a = 0.
     with evaluating(mae.decoder), validating(False), torch.enable_grad():
@@ -119,7 +119,7 @@ def settle(
             tell(f"settling on {mae.target:g} nats: step {step + 1} of {steps}, "
                  f"spread of the prior {math.exp(log_a):.3f} ")
     with warnings.catch_warnings():
-        # the certificate says how wide the interval is
+        # the certificate has the width of the interval
         warnings.simplefilter('ignore')
         return math.exp(_correct(mae, log_a, budget))
 

@@ -24,7 +24,6 @@ def _nats(
     except ValueError: pass
     raise ArgumentTypeError(f"got {text}, but takes a number, or none")
 
-# %% ../nbs/use/07_shell.ipynb #757cef72
 def _yes_or_no(
     text:str, # from the shell
 ) -> bool:
@@ -32,7 +31,6 @@ def _yes_or_no(
     if text not in ('yes', 'no'): raise ArgumentTypeError(f"got {text}, but takes yes or no")
     return text == 'yes'
 
-# %% ../nbs/use/07_shell.ipynb #8ae18bcb
 def _destination(
     text:str, # from the shell
 ) -> Path:

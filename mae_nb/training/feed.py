@@ -128,7 +128,7 @@ def data_for(
         rest, validation = held_out(data, float(validation), int(seed or 0), turn)
         train, whole = _batches_of(mae, rest, size, names), train
     if validation is not None: validation = _batches_of(mae, validation, size, names, 'validation')
-    # a code tells no more than which datum it is of
+    # a code carries at most which datum it is of
     if mae.of == 'data' and isinstance(train, Tensor):
         check_target(mae.target, math.log(max(1, len(train))), 'the data are')
     return Data(train, validation, columns, whole)

@@ -159,7 +159,7 @@ class Hold(_Schedule):
         if not self.plain:
             error = asked - (terms.information.detach() if estimate is None else estimate)
             if not (isinstance(on, float) and on == 1.):
-                # what settles may say too much, and no more, before the constraint is on
+                # before the constraint is on, an excess counts where it settles, else nothing
                 early = error.clamp(max=0.) if control.settles else 0*error
                 error = on*error + (1 - on)*early
             value = value + control(error).view_as(terms.information)*terms.information
@@ -193,7 +193,7 @@ class Hold(_Schedule):
         steps:int|None=None, # of encoder and infomax net; None: a sixth of the calls, at least 60
         lr:float=2e-3, # their largest learning rate
     ) -> float: # the spread of the prior
-        "Bring a model that says at least M nats to M, after the loop; one process does it for all."
+        "Bring a model with at least M nats to M, after the loop; one process does it for all."
         if not self.corrected:
             refuse('hold', "several models, or one whose control does not settle",
                    "one model for which `mae.settles` is true")

@@ -48,7 +48,7 @@ class Optimiser:
         self.rule.step()
 
     def state(self) -> dict[str, Any]:
-        "What the optimiser remembers of each parameter, and the plain settings that it may change."
+        "Memory of the optimiser for each parameter, and the plain settings that it may change."
         state, plain = self.rule.state_dict(), (int, float, str, type(None))
         groups = [{k: v for k, v in group.items() if isinstance(v, plain)}
                   for group in state['param_groups']]
@@ -145,8 +145,8 @@ class How:
     batch_size:int=256 # data in a batch (a DataLoader has its own)
     lr:float|Callable[[float], float]=3e-3 # largest learning rate, or it as a function of progress
     seed:int|None=0 # of data order and noise; None continues the present random numbers
-    # weight of the rate, or a function: `annealed(.5)`; None: as the model's control has it, and 1
-    kl_weight:float|Callable[[float], float]|None=None # without a target
+    # weight of the rate, or a function: `annealed(.5)`; None: that of the control, 1 without target
+    kl_weight:float|Callable[[float], float]|None=None
     progress:bool=True # show a progress bar
     compile:bool=False # let PyTorch's compiler merge operations; needs g++, pays for long runs
     # data like `data`, or the share of them to set aside; None: nothing; 'auto': a share of data
