@@ -80,6 +80,16 @@ def figure_6_data(
     "Decoders of the normal problem, trained at each target, as a table."
     return tabulated('normal', [(None, target) for target in targets], steps, seed, progress)
 
+# %% ../nbs/results/01_figures.ipynb #c8a1c0e5
+def _rising(
+    z, # grid of codes, symmetric about zero, (Z,)
+    mean, # of the decoder at each, (Z,)
+    sd, # its standard deviation, (Z,)
+):
+    "Means and deviations of the same model with z or -z as its code: larger codes mean larger x."
+    turn = 1 if (mean*z*normal_pdf(z)).sum() >= 0 else -1
+    return mean[::turn], sd[::turn]
+
 # %% ../nbs/results/01_figures.ipynb #669a2ac9
 def figure_6(
     data:Data|None=None, # from `figure_6_data`; None: train now
@@ -90,8 +100,9 @@ def figure_6(
     fig, axes = plt.subplots(rows, 1, figsize=(7, 1.45*rows + .6), sharex=True,
                              layout='constrained', squeeze=False)
     colours, scale = plt.get_cmap('viridis'), plt.Normalize(-2.4, 2.4)
-    for ax, target, exact, mean, sd in zip(axes[:, 0], d['target'], d['information'], d['mean'],
-                                           d['sd']):
+    for ax, target, exact, *row in zip(axes[:, 0], d['target'], d['information'], d['mean'],
+                                       d['sd']):
+        mean, sd = _rising(d['z'], *row)
         for i in np.searchsorted(d['z'], np.arange(-8, 9)*.3 - 1e-6):
             ax.plot(x, normal_pdf(x, mean[i], sd[i])*normal_pdf(d['z'][i]),
                     color=colours(scale(d['z'][i])), lw=1.3)
