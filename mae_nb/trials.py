@@ -193,9 +193,17 @@ class Search(Study):
         ways:Iterable[str], # their names
         **kwargs, # further arguments of Study
     ):
-        columns = [Column.mean('off', 7), Column.mean('NLL', 16, title='validation NLL')]
-        super().__init__(build, train, measure, ('off', 'NLL'), columns, seeds=1, **kwargs)
+        super().__init__(build, train, measure, ('off', 'NLL'), (), seeds=1, **kwargs)
         self.ways = list(ways)
+
+    def show(self,
+        *names:str, # 'name / way'
+    ):
+        "Print a line for each model: by each way, nats off its target and validation NLL."
+        print('off, validation NLL'.ljust(self.width) + ''.join(f'{way:>16}' for way in self.ways))
+        for name in dict.fromkeys(name.rpartition(' / ')[0] for name in names):
+            found = (self.of(f'{name} / {way}')[0] for way in self.ways)
+            print(name.ljust(self.width) + ''.join(f'{off:7.2f}{NLL:9.2f}' for off, NLL in found))
 
     def best(self,
         *names:str, # of the models
