@@ -28,6 +28,7 @@ QUARTO = (DOCS/"site_libs").is_dir()
 MAIN = "main" if QUARTO else "article"  # what is ours on a page; the rest is the theme's
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.html"))
 MOVING = [name for name in PAGES if 'class="explorable"' in (DOCS/name).read_text("utf-8")]
+PLANES = [name for name in MOVING if 'class="point"' in (DOCS/name).read_text("utf-8")]
 CODE = "common/explore.html"  # code has the same colours everywhere: its contrast is measured here
 WIDE, NARROW = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -194,7 +195,7 @@ def test_page(visit, name):
 def test_sliders(visit, name):
     "The keyboard moves each figure, its words and what is read out."
     page = visit(name)
-    for figure in page.query_selector_all(".explorable"):
+    for figure in page.query_selector_all(".explorable:not(:has(.point))"):
         slider, pictures, words = figure.query_selector("input"), set(), set()
         slider.focus()
         for key in ("Home", "ArrowRight", "ArrowRight", "End", "ArrowLeft"):
@@ -207,6 +208,46 @@ def test_sliders(visit, name):
         assert len(figure.inner_html()) < 1_000_000
 
 
+def seen(figure) -> tuple[str, str]:
+    "The window on the pictures, and the code; what is written is what is read out."
+    said = figure.query_selector("output").text_content()
+    assert figure.query_selector(".point").get_attribute("aria-valuetext") == said
+    picture = figure.query_selector_all("svg")[1]
+    assert picture.get_attribute("aria-label") == said
+    return picture.get_attribute("viewBox"), said.partition(":")[0]
+
+
+@pytest.mark.parametrize("name", PLANES)
+def test_planes(visit, name):
+    "Keyboard, mouse and switch lead to other pictures; what is said of each is read out."
+    page = visit(name)
+    for figure in page.query_selector_all(".explorable:has(.point)"):
+        plane, picture = figure.query_selector_all("svg")
+        figure.query_selector(".point").focus()
+        seen_at = {}
+        for key in ("Home", "PageUp", "ArrowRight", "ArrowDown", "End", "PageDown", "ArrowLeft",
+                    "ArrowUp"):
+            page.keyboard.press(key)
+            seen_at[key] = seen(figure)
+        assert len(set(seen_at.values())) == 8
+        box = plane.bounding_box()
+        left, top = box["x"] + 3, box["y"] + 3
+        page.mouse.move(left + box["width"]/2, top + box["height"]/2)
+        page.mouse.down()
+        page.mouse.move(left, top)
+        page.mouse.up()
+        assert seen(figure) == seen_at["PageUp"] and page.evaluate(
+            "() => document.activeElement.className") == "point"
+        switch, pictures = figure.query_selector_all("[type=radio]"), set()
+        for model in switch:
+            model.check()
+            pictures.add((seen(figure)[0], picture.screenshot()))
+        assert len(pictures) == len(switch) > 1
+        without = plane.screenshot()
+        figure.query_selector("[type=checkbox]").check()
+        assert plane.screenshot() != without and len(figure.inner_html()) < 1_000_000
+
+
 @pytest.mark.parametrize("name", MOVING)
 def test_without_script(browser, address, name):
     "The still picture alone, where script is off."
@@ -214,7 +255,7 @@ def test_without_script(browser, address, name):
     page.goto(f"{address}{name}")
     for figure in page.query_selector_all(".explorable"):
         assert figure.query_selector("svg").is_visible()
-        assert not figure.query_selector("input").is_visible()
+        assert not any(part.is_visible() for part in figure.query_selector_all("input, .point"))
 
 
 @pytest.mark.parametrize("words, page_found", [("infomax", "theory/infomax.html"),
@@ -256,7 +297,7 @@ def test_links():
     if QUARTO:  # nbdev's links from names are whole addresses there
         links = {(path, link.replace(docs.SITE, f"{DOCS.as_uri()}/")) for path, link in links}
     links = {each for each in links if each[1].startswith(("file:", docs.SITE))}
-    assert len(links) > 1000 and len(MOVING) == 5 and CODE in PAGES
+    assert len(links) > 1000 and len(MOVING) == 6 and CODE in PAGES
     def found(link: str) -> bool:
         target, anchor = urldefrag(link)
         file = Path(unquote(urlsplit(target).path))
