@@ -310,9 +310,9 @@ def test_links():
 
 
 def test_size():
-    "The site is under 20 MB, or 40 with Quarto's files, and a page with its pictures under 2."
+    "The site is under 22 MB, or 40 with Quarto's files, and a page with its pictures under 2."
     size = sum(path.stat().st_size for path in DOCS.rglob("*") if path.is_file())
-    assert size < (40e6 if QUARTO else 20e6)
+    assert size < (40e6 if QUARTO else 22e6)
     for name in PAGES:
         html = (DOCS/name).read_text("utf-8")
         shown = re.findall(r'<img[^>]* src="([^":]+)"', html)
