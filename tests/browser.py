@@ -221,6 +221,7 @@ def seen(figure) -> tuple[str, str]:
 def test_planes(visit, name):
     "Keyboard, mouse and switch lead to other pictures; what is said of each is read out."
     page = visit(name)
+    page.add_style_tag(content="html { scroll-behavior: auto !important }")  # focus scrolls at once
     for figure in page.query_selector_all(".explorable:has(.point)"):
         plane, picture = figure.query_selector_all("svg")
         figure.query_selector(".point").focus()
@@ -230,6 +231,7 @@ def test_planes(visit, name):
             page.keyboard.press(key)
             seen_at[key] = seen(figure)
         assert len(set(seen_at.values())) == 8
+        plane.scroll_into_view_if_needed()
         box = plane.bounding_box()
         left, top = box["x"] + 3, box["y"] + 3
         page.mouse.move(left + box["width"]/2, top + box["height"]/2)
