@@ -111,6 +111,11 @@ class _Watch:
         self.exchanged = max(seconds for _, seconds in found)
         return [drawn for drawn, _ in found]
 
+    @property
+    def timed(self) -> bool:
+        "Is it the time, and not the budget, that allows no more?"
+        return self.seconds is not None and self.left < self.budget - self.passes
+
     def show(self,
         found:Interval|None, # so far
         how:str, # what is being drawn
@@ -232,8 +237,11 @@ def narrowed(
         first = (lambda n: bound(n).to(known.mean)) if helps else None # type: ignore
         while True:
             best = min(trials, key=lambda trial: trial.width(0))
-            if decided(best.found) or watch.late or watch.left < max(2*best.price, watch.passes/20):
-                return Narrowed(best.found, watch.passes, watch.elapsed, watch.late)
+            # too little is left for a look that changes something
+            spent = watch.late or watch.left < max(2*best.price, watch.passes/20)
+            if (done := decided(best.found)) or spent:
+                late = watch.timed and not done
+                return Narrowed(best.found, watch.passes, watch.elapsed, late)
             if known and first and (more := int(watch.passes/20) - len(bounds)) > 1:
                 drawn = watch.together(first, more)
                 bounds = torch.cat([bounds.to(known.mean), *drawn])
