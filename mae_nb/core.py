@@ -35,18 +35,23 @@ def estimate(
 class _Table:
     "Rows under a head, which a notebook shows as a table."
     def __init__(self,
-        head:str, # names of the columns, with | between them
+        head:str|Sequence[str], # names of the columns: with | between them, or one by one
         rows:Iterable[Sequence], # cells, shown by `str`
     ):
-        self.head = head.split('|')
-        self.rows = [[str(cell) for cell in row] for row in rows]
+        names = head.split('|') if isinstance(head, str) else head
+        self.head, *self.rows = ([str(cell).strip() for cell in line] for line in (names, *rows))
+        for row in self.rows:
+            if len(row) != len(self.head):
+                refuse('row', row, f"one cell for each of {self.head}")
 
     def _repr_markdown_(self) -> str:
         "The table in Markdown: columns of numbers on the right, others on the left."
-        def is_number(cell): return cell.lstrip('-+$<')[:1].isdigit()
-        ways = ['---:' if all(map(is_number, cells)) else '---' for cells in zip(*self.rows)]
-        lines = [self.head, ways, *self.rows]
-        return '\n'.join('| ' + ' | '.join(map(str.strip, line)) + ' |' for line in lines)
+        def way(cells):
+            starts = [cell.lstrip('-+±$<')[:1] for cell in cells if cell]
+            return '---:' if starts and all(map(str.isdigit, starts)) else '---'
+        lines = [self.head, [way(cells) for _, *cells in zip(self.head, *self.rows)], *self.rows]
+        return '\n'.join('| ' + ' | '.join(cell.replace('|', r'\|') for cell in line) + ' |'
+                         for line in lines)
 
     def __repr__(self): return self._repr_markdown_()
 
