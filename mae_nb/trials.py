@@ -83,11 +83,14 @@ class _Record:
     def read(self) -> dict[tuple[str, int], list[float]]: # (name, seed) -> seconds, numbers
         "What is there already."
         if not self.path.exists(): return {}
-        head, *lines = self.path.read_text().splitlines()
+        head, *lines = self.path.read_text('utf-8').splitlines()
+        columns = self.head.split('\t')
         if head != self.head:
             raise ValueError(f"record: {self.path} has the columns {head.split(chr(9))}, and this "
-                             f"study keeps {self.head.split(chr(9))}; take another file")
-        found = (line.split('\t') for line in lines)
+                             f"study keeps {columns}; take another file")
+        found = [line.split('\t') for line in lines if line != head] # begun by two processes
+        if cut := [cells for cells in found if len(cells) != len(columns)]:
+            raise ValueError(f"record: {self.path} has the line {cut[0]}, and takes {columns}")
         return {(name, int(seed)): [float(t) for t in rest] for name, seed, *rest in found}
 
     def add(self,
@@ -98,10 +101,8 @@ class _Record:
         "A line more, written at once: several processes may add to one file."
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = '\t'.join([name, str(seed), *(f'{number:.6g}' for number in numbers)]) + '\n'
-        try:
-            with open(self.path, 'x') as new: new.write(self.head + '\n' + line)
-        except FileExistsError:
-            with open(self.path, 'a') as more: more.write(line)
+        with open(self.path, 'a', encoding='utf-8') as more:
+            more.write((self.head + '\n')*(more.tell() == 0) + line)
 
 # %% ../nbs/results/00_trials.ipynb #b7a1c0f4
 class Study:
