@@ -8,8 +8,8 @@ from functools import partial
 import pytest
 import torch
 from mae_nb.all import (
-    MutualAutoencoder, NormalNet, encoder_side, fit_proposal, importance_weighted, mixture,
-    mutual_information, report, seeded, standard_normal, text_mae,
+    MutualAutoencoder, NormalNet, encoder_side, fit, fit_proposal, importance_weighted, mixture,
+    mutual_information, ready_mae, report, seeded, standard_normal, text_mae,
 )
 from mae_nb.certificate import certify
 from mae_nb.context import measuring
@@ -228,3 +228,22 @@ def test_a_distribution_of_another_batch_shape_is_refused(wrong, what):
         message = "got a distribution of batch shape .* but takes one of batch shape"
         with pytest.raises(ValueError, match=message):
             measure()
+
+
+ASKS = {
+    "fit": lambda m, x: fit(m, x, steps=1, progress=False),
+    "a loop of one's own": lambda m, x: m.check_data(x),
+    "ELBO": lambda m, x: m.elbo(x),
+    "log-likelihood": lambda m, x: m.log_likelihood(x, k=2),
+    "encode": lambda m, x: m.encode(x),
+    "report": lambda m, x: report(m, x, k=2),
+}
+
+
+@pytest.mark.parametrize("name", ASKS)
+def test_data_are_refused_after_torch_compile(name):
+    Distribution.set_default_validate_args(False)  # as its first call does
+    with seeded(0):
+        mae = ready_mae((8, 8), 1.0, "bernoulli")
+    with pytest.raises(ValueError, match="got 0.5 in row 3"):
+        ASKS[name](mae, torch.eye(8).expand(5, 8, 8).index_fill(0, torch.tensor([3]), 0.5))
