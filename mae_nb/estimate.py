@@ -260,7 +260,7 @@ def model_terms(
     if grid and can_integrate(px): log_evidence = _by_quadrature(px, log_w)
     else: log_evidence = _by_sandwich(decoder, infomax, p_z, z, px, many)
     path, sites = has_path(px), k != 0 and sites_of(px) is not None
-    x, w = draws(px, n=1, stratified=True) if path else (px.sample((1,)), torch.ones(()))
+    x, w = draws(px, n=1, stratified=True) if path else (px.sample((1,)), log_w.new_ones(()))
     log_px = px.log_prob(x)
     # without a path the pointwise information is a reward, and needs no graph
     with torch.set_grad_enabled(path or k == 0):
